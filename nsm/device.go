@@ -1,0 +1,32 @@
+package nsm
+
+// Limits of the NSM and its Linux driver (drivers/misc/nsm.c and
+// include/uapi/linux/nsm.h, and AWS's aws-nitro-enclaves-nsm-api), in bytes.
+const (
+	// MaxRequestSize is the longest request the driver passes on. It answers
+	// EMSGSIZE to a longer one.
+	MaxRequestSize = 0x1000
+
+	// MaxResponseSize is the longest response the driver hands back.
+	MaxResponseSize = 0x3000
+
+	// MaxFieldSize is the longest user data, nonce or public key that the NSM
+	// signs into an attestation document. AWS's text says 512 for the first
+	// two; the hardware takes 1024 for each.
+	MaxFieldSize = 1024
+)
+
+// Device carries one CBOR request to a Nitro Secure Module and brings back its
+// CBOR response: bytes in, bytes out, as the ioctl of /dev/nsm does.
+//
+// Send must not keep or change request after it returns, and the caller owns
+// the response. An error means that there is no response: the device is gone,
+// closed, or refused to carry the request. An error that the NSM itself
+// reports is a response.
+//
+// A [Session] never calls a Device's methods concurrently, and calls Close
+// once, so a Device for use under a Session needs no locking of its own.
+type Device interface {
+	Send(request []byte) (response []byte, err error)
+	Close() error
+}
