@@ -1,0 +1,135 @@
+package attestation
+
+import (
+	"crypto/x509"
+	"time"
+)
+
+// Platform tells what made a document.
+type Platform int
+
+// The platforms. One's documents are never accepted for the other's: they
+// are signed under the same root, but their PCRs mean different things.
+const (
+	// PlatformEnclave is a Nitro Enclave, whose NSM measured its image.
+	PlatformEnclave Platform = iota
+	// PlatformNitroTPM is a whole EC2 instance with a NitroTPM.
+	PlatformNitroTPM
+)
+
+// String gives "nitro-enclave" or "nitrotpm".
+func (p Platform) String() string {
+	switch p {
+	case PlatformEnclave:
+		return "nitro-enclave"
+	case PlatformNitroTPM:
+		return "nitrotpm"
+	}
+	return "unknown platform"
+}
+
+// Claims is what a document says.
+type Claims struct {
+	// ModuleID names the NSM: "i-<instance>-enc<enclave>" for an enclave.
+	ModuleID string
+	// Platform is PlatformEnclave unless the document has NitroTPM PCRs.
+	Platform Platform
+	// Timestamp is when the document was made, in UTC with milliseconds.
+	Timestamp time.Time
+	// PCRs holds the registers by index, 0 to 31. A register that isn't in
+	// the document isn't in the map: test for presence, since the zero PCR is
+	// a value as well. An enclave can extend PCR16 and above as it likes until
+	// it locks them, so trust these only if you trust the image.
+	PCRs map[int]PCR
+	// PublicKey, UserData and Nonce are what the enclave's program passed to
+	// the NSM, at most MaxFieldSize bytes each; nil if it passed nothing. They
+	// are opaque: the NSM signs whatever the program hands it.
+	PublicKey, UserData, Nonce []byte
+	// UnknownFields names fields that this version doesn't know, at most
+	// MaxUnknownFields; none in any document known today.
+	UnknownFields []string
+}
+
+// Debug reports whether PCR0, PCR1 and PCR2 are all zero, as they are in an
+// enclave that was started in debug mode. It is false for a NitroTPM document.
+func (c *Claims) Debug() bool {
+	if c.Platform != PlatformEnclave {
+		return false
+	}
+	for i := range 3 {
+		if v, ok := c.PCRs[i]; ok && !v.IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
+// Document is an attestation document that was verified. Only
+// [Verifier.Verify] makes one, and never beside an error. Treat it as
+// read-only: its certificates may be shared.
+type Document struct {
+	Claims
+	// Chain holds the certificates from the NSM's own, whose key signed the
+	// document, up to the root.
+	Chain []*x509.Certificate
+	// Checked says what was checked beyond form, chain and signature.
+	Checked Checked
+}
+
+// Checked says what a successful verification rested on, for logs and audits.
+type Checked struct {
+	// At is the time for which the document was judged.
+	At time.Time
+	// Historical is true if that time came from the caller's Expect.At.
+	Historical bool
+	// Measurement is the name of the measurement that matched; empty if it
+	// has none or if any measurement was accepted.
+	Measurement string
+	// PCRs lists the registers that were compared, in order; empty if any
+	// measurement was accepted.
+	PCRs []int
+	// Nonce, UserData and PublicKey tell which of these fields were compared
+	// with an expected value.
+	Nonce, UserData, PublicKey bool
+}
+
+// Unverified is what some bytes claim to be. Nothing about it is checked but
+// its form: anyone can make one that says anything.
+type Unverified struct {
+	Claims
+	// Certificate is the DER of the certificate whose key is claimed to have
+	// signed the document.
+	Certificate []byte
+	// CABundle holds the DER of the claimed chain, root first.
+	CABundle [][]byte
+}
+
+// ParseUnverified reads a document without verifying it, for looking at only:
+// in a debugger, in a log, in an error message. Never decide by it; use
+// [Verifier.Verify], which needs no parsing first.
+//
+// Errors are of type *Error.
+func ParseUnverified(raw []byte) (*Unverified, error) {
+	_, p, err := parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	return &Unverified{Claims: p.Claims, Certificate: p.certificate, CABundle: p.cabundle}, nil
+}
+
+// parse decodes envelope and payload. What it returns shares no memory with
+// raw, so that a caller who changes raw meanwhile can't change what is judged.
+func parse(raw []byte) (envelope, *payload, error) {
+	if len(raw) <= MaxDocumentSize {
+		raw = append([]byte(nil), raw...)
+	}
+	e, err := parseEnvelope(raw)
+	if err != nil {
+		return envelope{}, nil, err
+	}
+	p, err := parsePayload(e.payload)
+	if err != nil {
+		return envelope{}, nil, err
+	}
+	return e, p, nil
+}

@@ -1,0 +1,40 @@
+package attestation
+
+import "time"
+
+// Sizes in bytes and counts. Those of the payload are AWS's, from
+// attestation_process.md in aws-nitro-enclaves-nsm-api; where real documents
+// exceed that text (user data and nonce) the NSM's own limit counts.
+const (
+	// MaxDocumentSize bounds the input of Verify: the payload, and room for
+	// the headers and the signature around it.
+	MaxDocumentSize = MaxPayloadSize + 256
+	// MaxPayloadSize bounds the COSE payload.
+	MaxPayloadSize = 16384
+	// MaxFieldSize bounds user_data, nonce and public_key each.
+	MaxFieldSize = 1024
+	// MaxCertificateSize bounds each certificate's DER.
+	MaxCertificateSize = 1024
+	// MaxCABundle bounds the number of CA certificates: a root and at most
+	// five below it (AWS sends four in all).
+	MaxCABundle = 6
+	// MaxPCRs bounds the number of PCRs.
+	MaxPCRs = 32
+	// MaxModuleIDSize bounds module_id.
+	MaxModuleIDSize = 256
+	// MaxUnknownFields bounds how many fields that this version doesn't know
+	// a document may have.
+	MaxUnknownFields = 8
+
+	// SignatureSize is the size of an ES384 signature, r and s of 48 bytes
+	// each (RFC 9053 section 2.1).
+	SignatureSize = 96
+)
+
+// Durations that count where a Policy leaves them zero.
+const (
+	// DefaultMaxAge bounds a document's age.
+	DefaultMaxAge = 5 * time.Minute
+	// DefaultMaxSkew is how far the verifier's clock may be behind AWS's.
+	DefaultMaxSkew = time.Minute
+)

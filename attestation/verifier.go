@@ -1,0 +1,92 @@
+package attestation
+
+import (
+	"crypto/ecdsa"
+	"crypto/x509"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Verifier verifies attestation documents by one policy. It is immutable and
+// safe for concurrent use; make one and keep it.
+type Verifier struct {
+	policy Policy
+	roots  []*x509.Certificate
+	clock  func() time.Time
+}
+
+// NewVerifier makes a Verifier. It refuses a policy that is empty or
+// contradicts itself with an *Error of ReasonInvalidPolicy. It keeps no
+// reference to the policy's slices and maps.
+func NewVerifier(policy Policy) (*Verifier, error) {
+	if err := policy.validate(); err != nil {
+		return nil, err
+	}
+	if policy.MaxAge == 0 {
+		policy.MaxAge = DefaultMaxAge
+	}
+	if policy.MaxSkew == 0 {
+		policy.MaxSkew = DefaultMaxSkew
+	}
+	policy.Measurements = slices.Clone(policy.Measurements)
+	for i, m := range policy.Measurements {
+		policy.Measurements[i].PCRs = maps.Clone(m.PCRs)
+	}
+	v := &Verifier{policy: policy, clock: policy.Clock, roots: slices.Clone(policy.Roots)}
+	if v.clock == nil {
+		v.clock = time.Now
+	}
+	if v.roots == nil {
+		v.roots = []*x509.Certificate{AWSNitroRoot()}
+	}
+	return v, nil
+}
+
+// Verify checks, in this order: that raw is a well-formed document, that its
+// certificates lead to a trusted root and are valid now, that its signature
+// is of the last of them, and that it satisfies the policy and e. It spends no
+// signature verification on a document whose root isn't trusted, and never
+// more than one for each certificate below the root and one for the document.
+//
+// raw is the COSE_Sign1 structure as the NSM returned it, untagged or under
+// tag 18, 1 to MaxDocumentSize bytes, not its base64 form. Verify keeps no
+// reference to it.
+//
+// The error is always an *Error, and then the document is nil.
+//
+// Two byte strings can carry the same valid document, since an ECDSA signature
+// can be altered into a second valid one: never use a document's bytes or
+// their hash to recognise a replay. That is what the nonce is for.
+func (v *Verifier) Verify(raw []byte, e Expect) (*Document, error) {
+	if v == nil || v.clock == nil {
+		return nil, fail(ReasonInvalidPolicy, "", "the Verifier is not from NewVerifier, so it has no policy")
+	}
+	if err := e.validate(); err != nil {
+		return nil, err
+	}
+	envelope, p, err := parse(raw)
+	if err != nil {
+		return nil, err
+	}
+
+	// now is when things may not have ended yet, start when they must have
+	// begun.
+	now, start := e.At, e.At
+	if e.At.IsZero() {
+		now = v.clock()
+		start = now.Add(v.policy.MaxSkew)
+	}
+	chain, err := v.verifyChain(p, now, start)
+	if err != nil {
+		return nil, err
+	}
+	if err := envelope.verify(chain[0].PublicKey.(*ecdsa.PublicKey)); err != nil {
+		return nil, err
+	}
+	checked, err := v.judge(&p.Claims, &e, now, start)
+	if err != nil {
+		return nil, err
+	}
+	return &Document{Claims: p.Claims, Chain: chain, Checked: checked}, nil
+}
