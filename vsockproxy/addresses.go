@@ -1,0 +1,75 @@
+package vsockproxy
+
+import "net/netip"
+
+// special lists the address blocks that a listed name may not lead to: whoever
+// controls a name's DNS must not choose which inside service the proxy reaches.
+// Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890),
+// and the AWS EC2 user guide for the instance metadata addresses. First match wins.
+var special = []struct {
+	prefix netip.Prefix
+	class  string
+}{
+	{netip.MustParsePrefix("0.0.0.0/8"), "unspecified (RFC 1122)"},
+	{netip.MustParsePrefix("10.0.0.0/8"), "private (RFC 1918)"},
+	{netip.MustParsePrefix("100.64.0.0/10"), "shared address space (RFC 6598)"},
+	{netip.MustParsePrefix("127.0.0.0/8"), "loopback (RFC 1122)"},
+	{netip.MustParsePrefix("169.254.169.254/32"), "EC2 instance metadata"},
+	{netip.MustParsePrefix("169.254.0.0/16"), "link-local (RFC 3927)"},
+	{netip.MustParsePrefix("172.16.0.0/12"), "private (RFC 1918)"},
+	{netip.MustParsePrefix("192.0.0.0/24"), "reserved for protocols (RFC 6890)"},
+	{netip.MustParsePrefix("192.0.2.0/24"), "documentation (RFC 5737)"},
+	{netip.MustParsePrefix("192.88.99.0/24"), "6to4 relay (RFC 7526)"},
+	{netip.MustParsePrefix("192.168.0.0/16"), "private (RFC 1918)"},
+	{netip.MustParsePrefix("198.18.0.0/15"), "benchmarking (RFC 2544)"},
+	{netip.MustParsePrefix("198.51.100.0/24"), "documentation (RFC 5737)"},
+	{netip.MustParsePrefix("203.0.113.0/24"), "documentation (RFC 5737)"},
+	{netip.MustParsePrefix("224.0.0.0/4"), "multicast (RFC 5771)"},
+	{netip.MustParsePrefix("240.0.0.0/4"), "reserved or broadcast (RFC 1112, RFC 919)"},
+
+	{netip.MustParsePrefix("::/128"), "unspecified (RFC 4291)"},
+	{netip.MustParsePrefix("::1/128"), "loopback (RFC 4291)"},
+	{netip.MustParsePrefix("64:ff9b:1::/48"), "local NAT64 (RFC 8215)"},
+	{netip.MustParsePrefix("fd00:ec2::254/128"), "EC2 instance metadata"},
+	{netip.MustParsePrefix("fc00::/7"), "unique local (RFC 4193)"},
+	{netip.MustParsePrefix("fe80::/10"), "link-local (RFC 4291)"},
+	{netip.MustParsePrefix("ff00::/8"), "multicast (RFC 4291)"},
+	{netip.MustParsePrefix("2001::/23"), "reserved for protocols (RFC 2928)"},
+	{netip.MustParsePrefix("2001:db8::/32"), "documentation (RFC 3849)"},
+	{netip.MustParsePrefix("2002::/16"), "6to4 (RFC 3056)"},
+	{netip.MustParsePrefix("3fff::/20"), "documentation (RFC 9637)"},
+}
+
+var (
+	nat64         = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
+	globalUnicast = netip.MustParsePrefix("2000::/3")     // all that IANA has allocated
+)
+
+// specialClass names the class of an address that is not plainly public, or
+// returns the empty string. An IPv6 address that carries an IPv4 address is what
+// the IPv4 address is.
+func specialClass(addr netip.Addr) string {
+	if addr.Zone() != "" {
+		return "bound to an interface"
+	}
+	addr = addr.Unmap()
+	if nat64.Contains(addr) {
+		b := addr.As16()
+		if class := specialClass(netip.AddrFrom4([4]byte(b[12:]))); class != "" {
+			return "NAT64 (RFC 6052) of an address that is " + class
+		}
+		return ""
+	}
+	for _, s := range special {
+		if s.prefix.Contains(addr) {
+			return s.class
+		}
+	}
+	if addr.Is6() && !globalUnicast.Contains(addr) {
+		return "not a global unicast address"
+	}
+	if !addr.IsValid() {
+		return "not an address"
+	}
+	return ""
+}

@@ -1,0 +1,129 @@
+package vsockproxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+)
+
+// DefaultDialTimeout bounds a dial, handshake included, where no timeout is set.
+const DefaultDialTimeout = 10 * time.Second
+
+// Dialer connects to the parent's proxy from inside the enclave. Set its
+// DialContext as that of an http.Transport, or of anything else that speaks TLS
+// over a net.Conn.
+//
+// A Dialer may be used by several goroutines at once, as long as nobody changes
+// its fields meanwhile.
+type Dialer struct {
+	// Endpoint is where the proxy listens; in a Nitro enclave
+	// Vsock(ParentCID, port).
+	Endpoint Endpoint
+
+	// Timeout bounds one DialContext, handshake included. Zero means
+	// DefaultDialTimeout; a negative value is an error. An earlier deadline of
+	// the context wins.
+	Timeout time.Duration
+}
+
+// DialContext connects to d.Endpoint. It ignores network and address: the parent
+// forwards every connection to its one fixed target, and the enclave cannot
+// resolve names. What makes the far end the right one is TLS, which must run
+// inside the enclave and verify the name in address; http.Transport does that.
+//
+// The connection has deadlines, as every net.Conn, and CloseWrite() error, which
+// ends one direction and leaves the other open. Cancelling ctx after DialContext
+// has returned has no effect on it. Errors are *Error.
+func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	timeout, err := durationOr("Dialer.Timeout", d.Timeout, DefaultDialTimeout)
+	if err != nil {
+		return nil, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: ReasonConfig, Detail: err.Error()}
+	}
+	if err := d.Endpoint.checkDial(); err != nil {
+		return nil, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: ReasonEndpoint, Detail: fmt.Sprintf("%v; %s", err, acceptedForms)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	e := d.Endpoint
+	var conn net.Conn
+	switch e.kind {
+	case kindVsock:
+		conn, err = dialVsock(ctx, e.cid, e.port)
+	case kindHybrid:
+		conn, err = dialHybrid(ctx, e.where, e.port)
+	case kindUnix:
+		conn, err = new(net.Dialer).DialContext(ctx, "unix", e.where)
+	case kindTCP:
+		conn, err = new(net.Dialer).DialContext(ctx, "tcp", e.where)
+	}
+	if err != nil {
+		return nil, dialError(ctx, e, err)
+	}
+	return conn, nil
+}
+
+// dialError turns err into an *Error that says what to do.
+func dialError(ctx context.Context, e Endpoint, err error) error {
+	reason := reasonOf(err)
+	if h, ok := err.(*handshakeError); ok {
+		reason = h.reason
+	}
+	// A context that ended closes the connection or moves its deadline, and
+	// what then fails says "timeout" or "closed", not why.
+	switch ctx.Err() {
+	case context.Canceled:
+		reason = ReasonCanceled
+	case context.DeadlineExceeded:
+		reason = ReasonTimeout
+	}
+	return &Error{Op: "dial", Endpoint: e, Reason: reason, Detail: dialAdvice(e, reason), Err: err}
+}
+
+func dialAdvice(e Endpoint, reason Reason) string {
+	switch reason {
+	case ReasonRefused:
+		switch e.kind {
+		case kindVsock:
+			return fmt.Sprintf("nothing accepts on port %d of context ID %d; is the parent's proxy running, and on that port?", e.port, e.cid)
+		case kindHybrid:
+			return fmt.Sprintf("nothing accepts on vsock port %d behind that socket; is the listener running, and on that port?", e.port)
+		}
+		return "nothing accepts there; is the proxy running?"
+	case ReasonUnreachable:
+		switch e.kind {
+		case kindVsock:
+			if e.cid != ParentCID {
+				return fmt.Sprintf("this machine has no route to context ID %d; a Nitro enclave reaches its parent at %d", e.cid, ParentCID)
+			}
+			return fmt.Sprintf("this machine has no route to context ID %d; outside a Nitro enclave there is no parent, use a hybrid, unix or tcp endpoint", e.cid)
+		case kindHybrid, kindUnix:
+			return "there is no socket at that path; is the proxy running, and is its directory shared with this process?"
+		}
+		return "there is no route to that address"
+	case ReasonTimeout:
+		return "no answer in time; is the proxy stuck or at its connection limit?"
+	case ReasonPermission:
+		if e.kind == kindVsock {
+			return "the system denies AF_VSOCK to this process; container runtimes block it by seccomp unless told otherwise"
+		}
+		return "this process may not write to the socket; the proxy creates it for its own user only"
+	case ReasonUnsupported:
+		return "this system has no AF_VSOCK; use a hybrid, unix or tcp endpoint"
+	case ReasonHandshake:
+		return "the peer does not answer CONNECT with OK; is the endpoint plain unix rather than hybrid?"
+	}
+	return ""
+}
+
+// durationOr returns v, or the default where v is zero.
+func durationOr(name string, v, def time.Duration) (time.Duration, error) {
+	switch {
+	case v < 0:
+		return 0, fmt.Errorf("%s is negative (%v); zero means the default of %v", name, v, def)
+	case v == 0:
+		return def, nil
+	}
+	return v, nil
+}

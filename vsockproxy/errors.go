@@ -1,0 +1,132 @@
+package vsockproxy
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// A Reason says in one stable word why something failed, so that programs and
+// alerts can branch on it without reading the message.
+type Reason string
+
+// The reasons an [Error] can carry.
+const (
+	// ReasonEndpoint: the endpoint is malformed, empty, or cannot be used for
+	// this operation (a wildcard CID cannot be dialled, for example).
+	ReasonEndpoint Reason = "bad-endpoint"
+	// ReasonConfig: a field of Dialer or Proxy has a value that makes no sense.
+	ReasonConfig Reason = "bad-config"
+	// ReasonAllowlist: an allowlist entry is malformed, or the list is empty.
+	ReasonAllowlist Reason = "bad-allowlist"
+	// ReasonNotAllowed: the target is not on the allowlist.
+	ReasonNotAllowed Reason = "not-allowed"
+	// ReasonForbiddenAddress: a name resolved only to addresses that a proxy
+	// must not reach by name, such as loopback or instance metadata.
+	ReasonForbiddenAddress Reason = "forbidden-address"
+	// ReasonResolve: the target's name could not be resolved.
+	ReasonResolve Reason = "resolve-failed"
+	// ReasonUnsupported: this system has no AF_VSOCK. errors.Is(err,
+	// errors.ErrUnsupported) holds too.
+	ReasonUnsupported Reason = "unsupported"
+	// ReasonRefused: the far end exists, but nothing listens there.
+	ReasonRefused Reason = "refused"
+	// ReasonUnreachable: there is no such far end: no such CID, no such socket
+	// file, no route.
+	ReasonUnreachable Reason = "unreachable"
+	// ReasonTimeout: the far end did not answer in time.
+	ReasonTimeout Reason = "timeout"
+	// ReasonCanceled: the caller's context was cancelled.
+	ReasonCanceled Reason = "canceled"
+	// ReasonPermission: the operating system denied access.
+	ReasonPermission Reason = "permission"
+	// ReasonInUse: another socket or file already has the address.
+	ReasonInUse Reason = "address-in-use"
+	// ReasonHandshake: the peer does not speak the hybrid vsock handshake.
+	ReasonHandshake Reason = "bad-handshake"
+	// ReasonListener: the listener of a Proxy was closed or broke for good.
+	ReasonListener Reason = "listener-ended"
+	// ReasonFailed: something else; Err has the system's answer.
+	ReasonFailed Reason = "failed"
+)
+
+// Error is the one error type of this package.
+//
+// It never contains bytes that travelled through a connection.
+type Error struct {
+	// Op is what was being done: "parse", "dial", "listen", "resolve", "serve".
+	Op string
+	// Endpoint is where, if the operation concerned an endpoint; else zero.
+	Endpoint Endpoint
+	// Reason is the stable classification.
+	Reason Reason
+	// Detail says for people what was wrong and what to do about it.
+	Detail string
+	// Err is the cause, or nil.
+	Err error
+}
+
+// Error returns one line: operation, endpoint, reason, detail, cause.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("vsockproxy: ")
+	b.WriteString(e.Op)
+	if !e.Endpoint.IsZero() {
+		b.WriteByte(' ')
+		b.WriteString(e.Endpoint.String())
+	}
+	b.WriteString(": ")
+	b.WriteString(string(e.Reason))
+	if e.Detail != "" {
+		b.WriteString(": ")
+		b.WriteString(e.Detail)
+	}
+	if e.Err != nil {
+		b.WriteString(": ")
+		b.WriteString(e.Err.Error())
+	}
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Timeout reports whether the far end was too slow. Retry logic such as the
+// AWS SDK's asks connection errors for this.
+func (e *Error) Timeout() bool { return e.Reason == ReasonTimeout }
+
+// reasonOf classifies an error from the operating system or a context. It
+// returns ReasonFailed for what it does not know.
+func reasonOf(err error) Reason {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.Is(err, context.Canceled):
+		return ReasonCanceled
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return ReasonTimeout
+	case errors.Is(err, fs.ErrNotExist):
+		return ReasonUnreachable
+	case errors.Is(err, fs.ErrPermission):
+		return ReasonPermission
+	case errors.Is(err, errors.ErrUnsupported):
+		return ReasonUnsupported
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		if r, ok := errnoReasons[errno]; ok {
+			return r
+		}
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) && !dns.IsTimeout {
+		return ReasonResolve
+	}
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return ReasonTimeout
+	}
+	return ReasonFailed
+}

@@ -1,0 +1,223 @@
+package vsockproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The hybrid vsock handshake is Firecracker's (docs/vsock.md, "Host-Initiated
+// Connections"): the host connects to the Unix socket and writes
+// "CONNECT <port>\n"; "OK <assigned host port>\n" comes back once the connection
+// is established; everything after these two lines is the stream.
+const (
+	// maxHandshakeLine bounds either line with its newline, in bytes: the longer
+	// one, "CONNECT 4294967295\n", has 19.
+	maxHandshakeLine = 32
+
+	// handshakeTimeout bounds how long a client of a hybrid listener may take
+	// over its CONNECT line.
+	handshakeTimeout = 5 * time.Second
+
+	// maxHandshakes bounds the connections of one hybrid listener that are in
+	// the handshake or wait for Accept. Further ones wait in the kernel.
+	maxHandshakes = 256
+
+	// firstHostPort is where Firecracker starts to number the host's ports.
+	firstHostPort = 1 << 30
+)
+
+// handshakeError carries a reason that no errno expresses.
+type handshakeError struct {
+	reason Reason
+	err    error
+}
+
+func (e *handshakeError) Error() string { return e.err.Error() }
+func (e *handshakeError) Unwrap() error { return e.err }
+
+// dialHybrid connects to the Unix socket at path and asks for a vsock port.
+func dialHybrid(ctx context.Context, path string, port uint32) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	// A deadline in the past wakes a blocked read or write when ctx ends.
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	err = askForPort(conn, port)
+	if !stop() && err == nil {
+		// ctx ended, and its function may yet spoil the deadline.
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func askForPort(conn net.Conn, port uint32) error {
+	if _, err := fmt.Fprintf(conn, "CONNECT %d\n", port); err != nil {
+		return err
+	}
+	line, err := readLine(conn)
+	if errors.Is(err, io.EOF) {
+		if line == "" {
+			return &handshakeError{ReasonRefused, errors.New("the connection was closed instead of answering CONNECT")}
+		}
+		return &handshakeError{ReasonHandshake, fmt.Errorf("the connection was closed in the middle of the answer %q", line)}
+	}
+	if err != nil {
+		return err
+	}
+	hostPort, ok := strings.CutPrefix(line, "OK ")
+	if !ok {
+		return &handshakeError{ReasonHandshake, fmt.Errorf("the answer to CONNECT is %q, not OK and a port", line)}
+	}
+	if _, err := parseUint32("host port", hostPort); err != nil {
+		return &handshakeError{ReasonHandshake, fmt.Errorf("the answer to CONNECT is %q: %w", line, err)}
+	}
+	return nil
+}
+
+// readLine reads up to and excluding a newline, one byte at a time, because what
+// follows the newline belongs to the stream and must stay in the socket. At the
+// end of the stream it returns what came before it and io.EOF.
+func readLine(r io.Reader) (string, error) {
+	var line [maxHandshakeLine]byte
+	for n := range line {
+		if _, err := io.ReadFull(r, line[n:n+1]); err != nil {
+			return string(line[:n]), err
+		}
+		if line[n] == '\n' {
+			return string(line[:n]), nil
+		}
+	}
+	return "", &handshakeError{ReasonHandshake, fmt.Errorf("no newline within %d bytes", maxHandshakeLine)}
+}
+
+// hybridListener answers CONNECT on a Unix socket. Handshakes run beside the
+// accept loop, so that a slow client delays nobody else.
+type hybridListener struct {
+	unix     *unixListener
+	port     uint32
+	timeout  time.Duration // handshakeTimeout, shorter in tests
+	hostPort atomic.Uint32
+
+	ready  chan net.Conn // handshake done; unbuffered, so that Close leaves none behind
+	failed chan error    // what the accept loop met
+	slots  chan struct{} // counts handshakes
+
+	closing context.Context
+	close   context.CancelFunc
+	running sync.WaitGroup
+}
+
+func listenHybrid(ctx context.Context, path string, port uint32) (*hybridListener, error) {
+	inner, err := listenUnix(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	l := &hybridListener{
+		unix:    inner,
+		port:    port,
+		timeout: handshakeTimeout,
+		ready:   make(chan net.Conn),
+		failed:  make(chan error),
+		slots:   make(chan struct{}, maxHandshakes),
+	}
+	l.hostPort.Store(firstHostPort - 1)
+	l.closing, l.close = context.WithCancel(context.Background())
+	l.running.Go(l.acceptLoop)
+	return l, nil
+}
+
+func (l *hybridListener) acceptLoop() {
+	for {
+		select {
+		case l.slots <- struct{}{}:
+		case <-l.closing.Done():
+			return
+		}
+		conn, err := l.unix.Accept()
+		if err != nil {
+			<-l.slots
+			// Whoever calls Accept decides what to do about the error. Until
+			// somebody does, the loop rests: no busy loop on EMFILE.
+			select {
+			case l.failed <- err:
+				continue
+			case <-l.closing.Done():
+				return
+			}
+		}
+		l.running.Go(func() {
+			defer func() { <-l.slots }()
+			l.handshake(conn)
+		})
+	}
+}
+
+func (l *hybridListener) handshake(conn net.Conn) {
+	if err := l.answer(conn); err != nil {
+		_ = conn.Close()
+		return
+	}
+	select {
+	case l.ready <- conn:
+	case <-l.closing.Done():
+		_ = conn.Close()
+	}
+}
+
+// answer reads CONNECT and answers OK. There is no way to say no in this
+// protocol but to close.
+func (l *hybridListener) answer(conn net.Conn) error {
+	if err := conn.SetDeadline(time.Now().Add(l.timeout)); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(l.closing, func() { _ = conn.Close() })
+	defer stop()
+
+	line, err := readLine(conn)
+	if err != nil {
+		return err
+	}
+	if line != fmt.Sprintf("CONNECT %d", l.port) {
+		return errors.New("not a CONNECT for this port")
+	}
+	if _, err := fmt.Fprintf(conn, "OK %d\n", l.hostPort.Add(1)); err != nil {
+		return err
+	}
+	return conn.SetDeadline(time.Time{})
+}
+
+// Accept returns the next connection whose handshake is done.
+func (l *hybridListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.ready:
+		return conn, nil
+	case err := <-l.failed:
+		return nil, err
+	case <-l.closing.Done():
+		return nil, &net.OpError{Op: "accept", Net: "unix", Addr: l.Addr(), Err: net.ErrClosed}
+	}
+}
+
+// Addr returns the address of the Unix socket.
+func (l *hybridListener) Addr() net.Addr { return l.unix.Addr() }
+
+// Close stops listening, removes the socket file and waits for handshakes in
+// progress, which it cuts.
+func (l *hybridListener) Close() error {
+	l.close()
+	err := l.unix.Close()
+	l.running.Wait()
+	return err
+}

@@ -1,0 +1,159 @@
+package vsockproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// SocketMode is the file mode of the Unix sockets that Listen creates: only the
+// user that runs the proxy may connect. Change it after Listen to let others in.
+const SocketMode fs.FileMode = 0o600
+
+// staleCheckTimeout bounds the attempt to find out whether anybody answers on a
+// socket file that is already there.
+const staleCheckTimeout = time.Second
+
+// Listen starts listening on e. The context bounds Listen only, not the
+// listener. Errors are *Error.
+//
+// For a hybrid endpoint it creates the Unix socket, answers the CONNECT
+// handshake itself, and hands over only connections that asked for e's port. A
+// Unix socket, hybrid or plain, is created with SocketMode and removed on Close.
+// A socket file left behind by a process that died is replaced; anything else at
+// that path is left alone and is an error.
+//
+// Connections from the listener have CloseWrite() error.
+func Listen(ctx context.Context, e Endpoint) (net.Listener, error) {
+	if err := e.check(); err != nil {
+		return nil, &Error{Op: "listen", Endpoint: e, Reason: ReasonEndpoint, Detail: fmt.Sprintf("%v; %s", err, acceptedForms)}
+	}
+	var l net.Listener
+	var err error
+	switch e.kind {
+	case kindVsock:
+		l, err = listenVsock(e.cid, e.port)
+	case kindHybrid:
+		l, err = listenHybrid(ctx, e.where, e.port)
+	case kindUnix:
+		l, err = listenUnix(ctx, e.where)
+	case kindTCP:
+		l, err = new(net.ListenConfig).Listen(ctx, "tcp", e.where)
+	}
+	if err != nil {
+		reason := reasonOf(err)
+		if errors.Is(err, errPathTaken) {
+			reason = ReasonInUse
+		}
+		return nil, &Error{Op: "listen", Endpoint: e, Reason: reason, Detail: listenAdvice(e, reason), Err: err}
+	}
+	return l, nil
+}
+
+func listenAdvice(e Endpoint, reason Reason) string {
+	switch reason {
+	case ReasonInUse:
+		return "something else has this address; is another proxy running?"
+	case ReasonPermission:
+		switch e.kind {
+		case kindVsock:
+			return "the system denies it; ports below 1024 need CAP_NET_BIND_SERVICE, and container runtimes block AF_VSOCK by seccomp unless told otherwise"
+		case kindHybrid, kindUnix:
+			return "this process may not create a socket in that directory"
+		}
+		return "ports below 1024 may need privileges"
+	case ReasonUnreachable:
+		switch e.kind {
+		case kindVsock:
+			return fmt.Sprintf("context ID %d is not one of this machine's; to listen on all of them, write vsock://any:%d", e.cid, e.port)
+		case kindHybrid, kindUnix:
+			return "the directory of that path does not exist"
+		}
+		return "the address is not one of this machine's"
+	case ReasonUnsupported:
+		return "this system has no AF_VSOCK; use a hybrid, unix or tcp endpoint"
+	}
+	return ""
+}
+
+// errPathTaken: there is something at the socket path that Listen must not remove.
+var errPathTaken = errors.New("the path is taken")
+
+// unixListener removes its socket file on Close, but only while the file is
+// still its own: another process may have replaced it.
+type unixListener struct {
+	*net.UnixListener
+	path string
+	file os.FileInfo
+
+	close    sync.Once
+	closeErr error
+}
+
+func listenUnix(ctx context.Context, path string) (*unixListener, error) {
+	if err := removeStale(ctx, path); err != nil {
+		return nil, err
+	}
+	config := net.ListenConfig{Control: restrictSocket}
+	inner, err := config.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	l := &unixListener{UnixListener: inner.(*net.UnixListener), path: path}
+	// Linux has set the mode before the file existed (restrictSocket); elsewhere
+	// this is the first chance.
+	err = os.Chmod(path, SocketMode)
+	if err == nil {
+		l.file, err = os.Lstat(path)
+	}
+	if err != nil {
+		_ = inner.Close()
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	return l, nil
+}
+
+// removeStale removes the file at path if it is a socket that nobody answers on.
+func removeStale(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%w: %s is not a socket (%v), so it is not removed", errPathTaken, path, info.Mode().Type())
+	}
+	ctx, cancel := context.WithTimeout(ctx, staleCheckTimeout)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err == nil {
+		_ = conn.Close()
+		return fmt.Errorf("%w: a process answers on %s", errPathTaken, path)
+	}
+	if reasonOf(err) != ReasonRefused {
+		return fmt.Errorf("%w: cannot tell whether a process answers on %s: %w", errPathTaken, path, err)
+	}
+	return os.Remove(path)
+}
+
+// Close stops listening and removes the socket file. Connections that were
+// accepted live on.
+func (l *unixListener) Close() error {
+	l.close.Do(func() {
+		// The file goes first: once the socket is closed, another process may
+		// take the file for stale and put its own there.
+		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) {
+			_ = os.Remove(l.path)
+		}
+		l.closeErr = l.UnixListener.Close()
+	})
+	return l.closeErr
+}
