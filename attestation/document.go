@@ -50,8 +50,9 @@ type Claims struct {
 	UnknownFields []string
 }
 
-// Debug reports whether PCR0, PCR1 and PCR2 are all zero, as they are in an
-// enclave that was started in debug mode. It is false for a NitroTPM document.
+// Debug reports whether PCR0, PCR1 and PCR2 are all zero (or absent), as they
+// are in an enclave that was started in debug mode. It is false for a NitroTPM
+// document.
 func (c *Claims) Debug() bool {
 	if c.Platform != PlatformEnclave {
 		return false

@@ -79,7 +79,10 @@ func parsePayload(raw []byte) (*payload, error) {
 	if err := r.end("payload"); err != nil {
 		return nil, err
 	}
-	return p, p.complete(&seen)
+	if err := p.complete(&seen); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // field reads the value of one field.
