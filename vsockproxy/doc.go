@@ -1,4 +1,94 @@
 // Package vsockproxy carries TLS from inside an AWS Nitro Enclave to one fixed
 // target on the internet, through the enclave's only way out: a vsock to its
-// parent instance. The parent forwards ciphertext that it cannot read.
+// parent instance.
+//
+//	enclave                    parent instance              target
+//	http.Transport             Proxy                        kms.eu-west-1.amazonaws.com:443
+//	  TLS                        allowlist
+//	    Dialer ────vsock────────── Listen ──────TCP──────────── TLS
+//
+// TLS starts inside the enclave and ends at the target. The parent, which an
+// enclave does not trust, forwards ciphertext: it can see how much flows and
+// when, and the server name in the first TLS message; it can delay and cut; it
+// cannot read, change or redirect anything unnoticed.
+//
+// # Inside the enclave
+//
+// Put a [Dialer] under anything that speaks TLS over a net.Conn:
+//
+//	dialer := &vsockproxy.Dialer{Endpoint: vsockproxy.Vsock(vsockproxy.ParentCID, 8000)}
+//	client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}
+//	resp, err := client.Get("https://kms.eu-west-1.amazonaws.com/ping")
+//
+// The dialer ignores the address it is given, because an enclave cannot resolve
+// names and the parent forwards to its own target. If the parent forwards
+// elsewhere, the TLS handshake fails. Never use a Dialer for a protocol without
+// TLS or its like.
+//
+// # On the parent
+//
+// Listen, and let a [Proxy] serve:
+//
+//	allow, err := vsockproxy.ParseAllowlist("kms.eu-west-1.amazonaws.com:443")
+//	listener, err := vsockproxy.Listen(ctx, vsockproxy.Vsock(vsockproxy.AnyCID, 8000))
+//	proxy := &vsockproxy.Proxy{Target: "kms.eu-west-1.amazonaws.com:443", Allow: allow, Logger: logger}
+//	err = proxy.Serve(ctx, listener)
+//
+// Serve lasts until ctx ends and returns nil then. The proxy resolves the
+// target's name for each connection, tries its addresses in turn, carries the
+// end of either direction separately (half-close), and puts a deadline on every
+// read and write.
+//
+// # Endpoints
+//
+// Where the two meet is an [Endpoint], written
+//
+//	vsock://3:8000                  AF_VSOCK, as in a Nitro enclave; Linux only
+//	hybrid:///run/v.sock?port=8000  vsock behind a Unix socket
+//	unix:///run/p.sock              a plain Unix socket
+//	tcp://127.0.0.1:8000            TCP, for development
+//
+// Listening takes vsock://any:8000 for every context ID of the machine. Unix and
+// hybrid paths are absolute and begin with a slash; Windows drive paths are not
+// supported. TCP and Unix endpoints carry the same bytes, so that a program runs
+// unchanged on a laptop.
+//
+// # Hybrid vsock
+//
+// Firecracker, Cloud Hypervisor and vhost-device-vsock show a guest's vsock to
+// the host as a Unix socket (Firecracker, docs/vsock.md). Both directions exist:
+//
+//   - Host to guest. The host connects to the socket at path, writes
+//     "CONNECT <port>\n", and reads "OK <host port>\n"; then the stream begins.
+//     Dialling a hybrid endpoint does this, so it reaches a listener inside a real
+//     guest. Listening on a hybrid endpoint stands in for the monitor and the guest
+//     together: it creates the socket and answers the handshake for its one port.
+//     A Dialer and a Listen with equal hybrid endpoints thus meet on any machine
+//     with Unix sockets, and run the handshake that a real monitor runs.
+//   - Guest to host. A guest that dials vsock port P of the host arrives at the
+//     Unix socket path_P, without a handshake. A proxy for a real guest therefore
+//     listens on Unix(path + "_8000"), while the guest dials Vsock(2, 8000).
+//
+// # What a proxy refuses
+//
+// The target must be on the [Allowlist], exactly. A name on the list may not lead
+// to an address that is loopback, link-local (the instance metadata service among
+// them), private, unique local, shared (100.64.0.0/10), multicast, unspecified or
+// otherwise reserved, in plain form, IPv4-mapped or through NAT64: whoever
+// controls the DNS would choose what the parent connects to. Such addresses are
+// skipped, and the address that was checked is the one dialled.
+//
+// With a VPC interface endpoint, the name of an AWS service resolves to private
+// addresses of the VPC. List them too, with the port: "10.0.3.17:443".
+//
+// # When it does not work
+//
+// Every error is an [Error], whose Reason is stable and whose text says what to
+// do. On the enclave's side, [ReasonRefused] means that no proxy listens on that
+// port, and a connection that is closed before the TLS handshake means that the
+// proxy did not reach its target: its log says why, one line per connection.
+//
+// Unix sockets and vsock cannot tell a cut connection from an orderly end, nor
+// can Linux's AF_VSOCK always report a reset. TLS can: treat
+// io.ErrUnexpectedEOF from it as the cut that it is.
 package vsockproxy

@@ -56,7 +56,8 @@ const (
 
 // Error is the one error type of this package.
 //
-// It never contains bytes that travelled through a connection.
+// It never contains bytes of a stream. The one thing from a peer that it may
+// quote is a malformed answer to the hybrid handshake, of at most 32 bytes.
 type Error struct {
 	// Op is what was being done: "parse", "dial", "listen", "resolve", "serve".
 	Op string

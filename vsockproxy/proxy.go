@@ -2,51 +2,138 @@ package vsockproxy
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"time"
 )
 
-// Defaults of the zero values in [Proxy].
+// What the zero values of a [Proxy] stand for. DialTimeout has the Dialer's
+// default, [DefaultDialTimeout].
 const (
 	DefaultMaxConns     = 1024
 	DefaultIdleTimeout  = 5 * time.Minute
 	DefaultDrainTimeout = 5 * time.Second
 )
 
-// Resolver finds the addresses of a name. *net.Resolver is one.
+// Resolver finds the addresses of a name. *net.Resolver is one. The proxy asks
+// for network "ip".
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// Proxy runs on the parent instance and forwards every connection of a listener
-// to one target. It copies bytes and understands none of them.
+// Proxy runs on the parent instance and forwards every connection that a
+// listener accepts to one target. It copies bytes and understands none of them:
+// TLS starts inside the enclave and ends at the target.
+//
+// A Proxy holds configuration only. Serve may be called several times, also at
+// once on several listeners, as long as nobody changes the fields meanwhile;
+// limits count per call.
 type Proxy struct {
 	// Target is where to forward to, "host:port". It must be on Allow.
 	Target string
 	// Allow is the set of permitted targets. An empty one is an error.
 	Allow Allowlist
-	// Logger gets one line per connection, never payload. Nil means no logs.
+	// Logger gets one line per connection when it ends: peer, target, address,
+	// bytes each way, duration, and why it ended. It never gets payload. Nil
+	// means no logs.
 	Logger *slog.Logger
-	// Resolver finds the addresses of Target's name. Nil means net.DefaultResolver.
+	// Resolver finds the addresses of Target's name, anew for every connection.
+	// Nil means net.DefaultResolver.
 	Resolver Resolver
 
-	// MaxConns bounds the connections open at once in one Serve; 0 means
-	// DefaultMaxConns. Further ones wait, not accepted, in the kernel.
+	// MaxConns bounds the connections open at once in one Serve; zero means
+	// DefaultMaxConns. While there are as many, Serve does not accept, and
+	// further ones wait in the kernel's queue.
 	MaxConns int
-	// DialTimeout bounds resolving and dialling the target, over all of its
-	// addresses; 0 means DefaultDialTimeout.
+	// DialTimeout bounds resolving and dialling together, over all addresses of
+	// the target; zero means DefaultDialTimeout.
 	DialTimeout time.Duration
-	// IdleTimeout ends a connection on which nothing has moved in either
-	// direction for so long; 0 means DefaultIdleTimeout.
+	// IdleTimeout ends a connection on which no byte has moved in either
+	// direction for so long; zero means DefaultIdleTimeout.
 	IdleTimeout time.Duration
-	// DrainTimeout is how long connections may go on after the context of Serve
-	// has ended; 0 means DefaultDrainTimeout.
+	// DrainTimeout is how long open connections may go on after the context of
+	// Serve has ended; zero means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 }
 
-// Serve accepts connections from l and forwards them until ctx ends.
+// Serve accepts connections from l and forwards them until ctx ends. Then it
+// stops accepting, lets open connections finish for DrainTimeout, cuts the rest,
+// and returns nil. When it returns, every goroutine it started has ended. It
+// owns l and closes it in any case.
+//
+// It returns an *Error without accepting anything if the configuration is wrong:
+// [ReasonConfig], or [ReasonNotAllowed] for a target that is not on the
+// allowlist. Later it fails only with [ReasonListener], when l was closed by
+// somebody else or is broken for good; open connections are drained then, too.
+// Trouble with one connection, with the target, with names or with a shortage of
+// descriptors is logged and ends nothing else.
+//
+// Connections whose type has no CloseWrite() error cannot be told that the other
+// side has ended its stream; they are closed once the opposite direction has
+// ended as well.
 func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
-	return &Error{Op: "serve", Reason: ReasonUnsupported, Detail: "the relay is not written yet"}
+	if l == nil {
+		return configError("the listener is nil")
+	}
+	s, err := p.newServer()
+	if err != nil {
+		_ = l.Close()
+		return err
+	}
+	return s.serve(ctx, l)
+}
+
+func configError(format string, args ...any) error {
+	return &Error{Op: "serve", Reason: ReasonConfig, Detail: fmt.Sprintf(format, args...)}
+}
+
+// newServer checks the configuration and fills in the defaults.
+func (p *Proxy) newServer() (*server, error) {
+	if len(p.Allow.entries) == 0 {
+		return nil, configError("Proxy.Allow is empty; build it with ParseAllowlist")
+	}
+	t, err := parseTarget(p.Target)
+	if err != nil {
+		return nil, configError("Proxy.Target: %v", err)
+	}
+	if !p.Allow.allows(t) {
+		return nil, &Error{Op: "serve", Reason: ReasonNotAllowed, Detail: fmt.Sprintf("the target %v is not on the allowlist; list it, or correct it", t)}
+	}
+	s := &server{
+		target:   t,
+		allow:    p.Allow,
+		log:      p.Logger,
+		resolver: p.Resolver,
+		open:     make(map[*connection]bool),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.resolver == nil {
+		s.resolver = net.DefaultResolver
+	}
+	switch {
+	case p.MaxConns < 0:
+		return nil, configError("Proxy.MaxConns is negative (%d); zero means the default of %d", p.MaxConns, DefaultMaxConns)
+	case p.MaxConns == 0:
+		s.slots = make(chan struct{}, DefaultMaxConns)
+	default:
+		s.slots = make(chan struct{}, p.MaxConns)
+	}
+	for _, d := range []struct {
+		name       string
+		to         *time.Duration
+		value, def time.Duration
+	}{
+		{"Proxy.DialTimeout", &s.dialTimeout, p.DialTimeout, DefaultDialTimeout},
+		{"Proxy.IdleTimeout", &s.idleTimeout, p.IdleTimeout, DefaultIdleTimeout},
+		{"Proxy.DrainTimeout", &s.drainTimeout, p.DrainTimeout, DefaultDrainTimeout},
+	} {
+		if *d.to, err = durationOr(d.name, d.value, d.def); err != nil {
+			return nil, configError("%v", err)
+		}
+	}
+	return s, nil
 }
