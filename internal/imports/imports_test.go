@@ -1,0 +1,84 @@
+package imports
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/keyvouch/keyvouch"
+
+// testSupport may import anything and be imported by tests and examples only.
+var testSupport = []string{
+	module + "/nsm/nsmtest",
+	module + "/kmsclient/kmstest",
+	module + "/internal/realdoc",
+}
+
+// may lists, for each production package, the packages of this module that it
+// may reach, directly or not.
+var may = map[string][]string{
+	module + "/attestation":  nil,
+	module + "/nsm":          nil,
+	module + "/vsockproxy":   nil,
+	module + "/internal/cms": nil,
+	module + "/kmsclient":    {module + "/nsm", module + "/internal/cms"},
+}
+
+type goPackage struct {
+	ImportPath string
+	Deps       []string
+}
+
+func list(t *testing.T) []goPackage {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd := exec.Command("go", "list", "-json=ImportPath,Deps", module+"/...")
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	var packages []goPackage
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+func TestProductionPackages(t *testing.T) {
+	found := 0
+	for _, p := range list(t) {
+		allowed, production := may[p.ImportPath]
+		if !production {
+			if !slices.Contains(testSupport, p.ImportPath) &&
+				!strings.HasPrefix(p.ImportPath, module+"/examples/") &&
+				p.ImportPath != module+"/internal/imports" {
+				t.Errorf("%s is in neither list of this test: say what it may import", p.ImportPath)
+			}
+			continue
+		}
+		found++
+		for _, dep := range p.Deps {
+			if strings.HasPrefix(dep, module+"/") && !slices.Contains(allowed, dep) {
+				t.Errorf("%s reaches %s", p.ImportPath, dep)
+			}
+			if dep == "testing" || dep == "net/http/httptest" {
+				t.Errorf("%s reaches %s, which belongs in tests", p.ImportPath, dep)
+			}
+		}
+	}
+	if found != len(may) {
+		t.Errorf("found %d of the %d production packages", found, len(may))
+	}
+}

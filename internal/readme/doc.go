@@ -1,0 +1,3 @@
+// Package readme compiles the programs that README.md shows and holds the two
+// together.
+package readme
