@@ -1,0 +1,60 @@
+package nsmtest
+
+import "strings"
+
+// Reason classifies an [Error]. The strings are stable.
+type Reason string
+
+// The reasons of an [Error].
+const (
+	// ReasonOptions: the options given to New or NewPKI cannot work.
+	ReasonOptions Reason = "options"
+
+	// ReasonCertificate: a certificate could not be made, usually because of
+	// what a hook of [PKIOptions] returned.
+	ReasonCertificate Reason = "certificate"
+
+	// ReasonSignature: the leaf's key cannot sign a document.
+	ReasonSignature Reason = "signature"
+
+	// ReasonRecording: a recording cannot be read or written.
+	ReasonRecording Reason = "recording"
+
+	// ReasonMismatch: a request differs from the recorded one.
+	ReasonMismatch Reason = "mismatch"
+
+	// ReasonExhausted: a request came after the last recorded one.
+	ReasonExhausted Reason = "exhausted"
+
+	// ReasonRecorded: the recording has an error in place of a response.
+	ReasonRecorded Reason = "recorded"
+)
+
+// Error is the error of this package's own functions. The software NSM's
+// refusals are CBOR answers, as on hardware; what the Linux driver would refuse
+// is an *nsm.Error.
+type Error struct {
+	// Reason says what kind of failure it is.
+	Reason Reason
+
+	// Detail says what was wrong, where, and what to do about it.
+	Detail string
+
+	// Err is the cause, or nil.
+	Err error
+}
+
+// Error returns one line with the detail and the cause.
+func (e *Error) Error() string {
+	parts := []string{"nsmtest"}
+	if e.Detail != "" {
+		parts = append(parts, e.Detail)
+	}
+	if e.Err != nil {
+		parts = append(parts, e.Err.Error())
+	}
+	return strings.Join(parts, ": ")
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
