@@ -1,0 +1,76 @@
+// Package kmstest is a stand-in for AWS KMS, for tests of programs that run in
+// an AWS Nitro Enclave, as net/http/httptest is one for web servers.
+//
+// A [Server] listens on 127.0.0.1, speaks KMS's protocol over real TLS, and
+// releases keys to attested enclaves only, by the key policies of production:
+//
+//	nitro, err := nsmtest.New(nsmtest.Options{Image: image})       // a software NSM
+//	server, err := kmstest.NewServer(kmstest.Options{AttestationRoot: nitro.Root()})
+//	defer server.Close()
+//	arn, err := server.CreateKey(kmstest.KeyOptions{
+//		Policy: kmstest.AllowAttested(kmstest.PCREquals(0, nitro.PCR(0))),
+//	})
+//
+// A client needs three things of it: [Server.Config] with the region, the
+// credentials and the host name, [Server.RootCAs] to trust, and [Server.Addr]
+// to dial, directly or through a proxy. The example shows a plain *kms.Client.
+// [Server.Requests] tells afterwards what was asked and why it was refused.
+//
+// # What is real
+//
+//   - TLS 1.2 or later, with a certificate for kms.<region>.amazonaws.com (or
+//     Options.HostNames), 127.0.0.1 and localhost, from a certificate authority
+//     that lives and dies with the server.
+//   - The AWS JSON 1.1 protocol and Signature Version 4: the signature is
+//     recomputed from what arrived, the scope, the session token and the clock
+//     (five minutes either way) are checked, and the errors are AWS's. The SDK
+//     corrects its clock by this server's as it does by KMS's.
+//   - The operations Encrypt, Decrypt, GenerateDataKey,
+//     GenerateDataKeyWithoutPlaintext, GenerateDataKeyPair, GenerateRandom,
+//     DeriveSharedSecret, DescribeKey and GetPublicKey, with the limits of the
+//     service model.
+//   - The Recipient parameter of the five operations that have it. The
+//     attestation document is verified by package attestation against
+//     Options.AttestationRoot: certificates, signature, age. The answer is the
+//     CMS envelope KMS sends, byte for byte of the same shape, and carries no
+//     plaintext.
+//   - Key policies: [ParsePolicy] reads a policy as it stands in production and
+//     refuses what it cannot evaluate.
+//   - The encryption context, bound to the ciphertext as additional data.
+//
+// # What is simplified
+//
+//   - The caller is one IAM role, in the account that owns the keys. Its IAM
+//     policies allow everything or, with Options.WithoutIAMPermissions,
+//     nothing; there are no grants, permission boundaries or service control
+//     policies. A statement for the account, such as KMS's default "Enable IAM
+//     User Permissions", hands the decision to those IAM policies: beside it, a
+//     condition in another Allow statement protects nothing. That is so in KMS
+//     too.
+//   - Of condition keys there are kms:RecipientAttestation:ImageSha384 and PCR0
+//     to PCR31; of operators StringEquals, StringEqualsIgnoreCase, their
+//     negations and Null. NitroTPM documents are refused.
+//   - Keys live in memory: SYMMETRIC_DEFAULT, and NIST curves for KEY_AGREEMENT.
+//     CreateKey and [Server.SetKeyEnabled] are Go methods, not operations.
+//   - Ciphertext blobs have a form of their own and are of no use to KMS, or to
+//     another Server.
+//   - Everything is consistent at once, nothing is throttled, and nothing fails
+//     by itself.
+//
+// # Errors
+//
+// No exception of KMS's service model is about attestation. A policy that does
+// not match the PCRs is an AccessDeniedException with KMS's text. What KMS
+// answers to a document it cannot verify (wrong root, expired, damaged, no
+// RSA key) is not published; here it is a ValidationException with the text
+// "The attestation document in the request is not valid: " and the reason.
+// That code and text are this package's reading: do not build on them.
+//
+// Debug mode: an enclave in debug mode has zero PCRs. As in KMS, its document
+// verifies, and a policy that asks for zeros allows it.
+//
+// # Safety
+//
+// The zero value of Options refuses every Recipient, and no option accepts
+// documents unverified. Nothing but tests should import this package.
+package kmstest

@@ -1,0 +1,229 @@
+package kmstest
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Effect is what a [Statement] does when it applies.
+type Effect string
+
+const (
+	Allow Effect = "Allow"
+	Deny  Effect = "Deny"
+)
+
+// Operator compares a condition key's value with the values of a [Condition].
+type Operator string
+
+const (
+	// StringEquals: the key is present and equal to one of the values, with
+	// regard to case. KMS presents PCRs in lower-case hexadecimal, so an
+	// upper-case value never matches.
+	StringEquals Operator = "StringEquals"
+	// StringEqualsIgnoreCase: as StringEquals, without regard to case. AWS's
+	// own examples use it.
+	StringEqualsIgnoreCase Operator = "StringEqualsIgnoreCase"
+	// StringNotEquals: the key is absent, or equal to none of the values.
+	StringNotEquals Operator = "StringNotEquals"
+	// StringNotEqualsIgnoreCase: as StringNotEquals, without regard to case.
+	StringNotEqualsIgnoreCase Operator = "StringNotEqualsIgnoreCase"
+	// Null: with the value "true", the key is absent; with "false", present.
+	Null Operator = "Null"
+)
+
+var operators = []Operator{StringEquals, StringEqualsIgnoreCase, StringNotEquals, StringNotEqualsIgnoreCase, Null}
+
+const (
+	attestationKeyPrefix = "kms:RecipientAttestation:"
+	// ImageSha384 is the condition key for the enclave image's measurement,
+	// PCR0. The keys for single PCRs are "kms:RecipientAttestation:PCR0" to
+	// "kms:RecipientAttestation:PCR31". (KMS Developer Guide, "AWS KMS
+	// condition keys for attested platforms".)
+	ImageSha384 = attestationKeyPrefix + "ImageSha384"
+
+	maxPCRIndex  = 31
+	pcrHexLength = 96 // SHA-384
+)
+
+// Policy is a key policy: who may do what with a key, under which conditions.
+// It is evaluated as KMS does: a Deny that applies wins, then an Allow that
+// applies, and what no statement allows is denied.
+//
+// Make one with [AllowAttested], [ParsePolicy] or as a literal; CreateKey
+// checks it.
+type Policy struct {
+	Statements []Statement
+}
+
+// Statement is one statement of a [Policy]. It applies to a request whose
+// caller is one of Principals, whose action is one of Actions and which meets
+// every condition.
+type Statement struct {
+	// Sid names the statement in [Request] details. Optional.
+	Sid    string
+	Effect Effect
+	// Principals are role ARNs, assumed-role session ARNs, "*" for everyone, or
+	// an account ("arn:aws:iam::111122223333:root" or the twelve digits), which
+	// hands the decision to the caller's own IAM policies: see
+	// [Options].WithoutIAMPermissions.
+	Principals []string
+	// Actions are names such as "kms:Decrypt", without regard to case; * and ?
+	// are wildcards.
+	Actions    []string
+	Conditions []Condition
+}
+
+// Condition compares one condition key with values, any of which may match.
+type Condition struct {
+	Operator Operator
+	Key      string   // ImageSha384 or kms:RecipientAttestation:PCR<n>
+	Values   []string // 96 hexadecimal digits each; "true" or "false" for Null
+}
+
+// PCREquals is the condition that the recipient's PCR has this value: 48 bytes,
+// index 0 to 31. Index 0 is the same as the condition key [ImageSha384].
+func PCREquals(index int, value [48]byte) Condition {
+	return Condition{
+		Operator: StringEqualsIgnoreCase,
+		Key:      attestationKeyPrefix + "PCR" + strconv.Itoa(index),
+		Values:   []string{hex.EncodeToString(value[:])},
+	}
+}
+
+// AllowAttested is the policy most keys of enclaves have: everyone in reach may
+// encrypt and describe, and what yields a plaintext is allowed only to a
+// recipient that meets every condition. There is no form without a condition,
+// for that would allow everyone everything.
+func AllowAttested(condition Condition, more ...Condition) *Policy {
+	return &Policy{Statements: []Statement{
+		{
+			Sid: "AllowAttestedEnclave", Effect: Allow, Principals: []string{"*"},
+			Actions:    []string{"kms:Decrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyPair", "kms:DeriveSharedSecret"},
+			Conditions: append([]Condition{condition}, more...),
+		},
+		{
+			Sid: "AllowEncrypt", Effect: Allow, Principals: []string{"*"},
+			Actions: []string{"kms:Encrypt", "kms:GenerateDataKeyWithoutPlaintext", "kms:DescribeKey", "kms:GetPublicKey"},
+		},
+	}}
+}
+
+// defaultPolicy is the policy KMS gives a key that is created without one: the
+// account, by its IAM policies, may do everything.
+func defaultPolicy(account string) *Policy {
+	return &Policy{Statements: []Statement{{
+		Sid: "Enable IAM User Permissions", Effect: Allow, Principals: []string{account}, Actions: []string{"kms:*"},
+	}}}
+}
+
+// clone makes the key's policy independent of the caller's value.
+func (p *Policy) clone() *Policy {
+	copied := &Policy{Statements: slices.Clone(p.Statements)}
+	for i := range copied.Statements {
+		s := &copied.Statements[i]
+		s.Principals, s.Actions = slices.Clone(s.Principals), slices.Clone(s.Actions)
+		s.Conditions = slices.Clone(s.Conditions)
+		for j := range s.Conditions {
+			s.Conditions[j].Values = slices.Clone(s.Conditions[j].Values)
+		}
+	}
+	return copied
+}
+
+func policyError(format string, args ...any) *Error {
+	return &Error{Reason: InvalidPolicy, Detail: fmt.Sprintf(format, args...)}
+}
+
+// check refuses everything this package would not evaluate as KMS does: better
+// no key than a key whose policy means something else than in production.
+func (p *Policy) check() error {
+	if len(p.Statements) == 0 {
+		return policyError("the policy has no statement")
+	}
+	for i, statement := range p.Statements {
+		if err := statement.check(); err != nil {
+			return policyError("statement %s: %s", statement.name(i), err)
+		}
+	}
+	return nil
+}
+
+func (s *Statement) check() error {
+	switch {
+	case s.Effect != Allow && s.Effect != Deny:
+		return fmt.Errorf("Effect is %q, want %q or %q", s.Effect, Allow, Deny)
+	case len(s.Principals) == 0:
+		return fmt.Errorf(`no Principal; "*" means everyone`)
+	case len(s.Actions) == 0:
+		return fmt.Errorf(`no Action; "kms:*" means every action`)
+	}
+	for _, principal := range s.Principals {
+		if principal != "*" && !accountID.MatchString(principal) && !principalARN.MatchString(principal) {
+			return fmt.Errorf("Principal %q is not %q, a twelve-digit account, or the ARN of an account's root, a role, a user or an assumed-role session", principal, "*")
+		}
+	}
+	for _, action := range s.Actions {
+		if action != "*" && (len(action) < 5 || !strings.EqualFold(action[:4], "kms:")) {
+			return fmt.Errorf("Action %q does not begin with %q", action, "kms:")
+		}
+	}
+	for _, condition := range s.Conditions {
+		if err := condition.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Condition) check() error {
+	if !slices.Contains(operators, c.Operator) {
+		return fmt.Errorf("condition operator %q is not supported; supported are %v", c.Operator, operators)
+	}
+	if attestationKey(c.Key) < 0 {
+		return fmt.Errorf("condition key %q is not supported; supported are %s and %sPCR<n> with n from 0 to %d", c.Key, ImageSha384, attestationKeyPrefix, maxPCRIndex)
+	}
+	if len(c.Values) == 0 {
+		return fmt.Errorf("condition key %q has no value to compare with", c.Key)
+	}
+	for _, value := range c.Values {
+		if c.Operator == Null {
+			if value != "true" && value != "false" || len(c.Values) > 1 {
+				return fmt.Errorf(`condition key %q: Null takes one value, "true" or "false"`, c.Key)
+			}
+			continue
+		}
+		if _, err := hex.DecodeString(value); err != nil || len(value) != pcrHexLength {
+			return fmt.Errorf("condition key %q: value %.100q is not a PCR in hexadecimal, %d digits; it can never match", c.Key, value, pcrHexLength)
+		}
+	}
+	return nil
+}
+
+// attestationKey is the PCR that a condition key names, -1 for any other key.
+// Condition keys are compared without regard to case, as IAM does.
+func attestationKey(name string) int {
+	if strings.EqualFold(name, ImageSha384) {
+		return 0
+	}
+	prefix := attestationKeyPrefix + "PCR"
+	if len(name) <= len(prefix) || !strings.EqualFold(name[:len(prefix)], prefix) {
+		return -1
+	}
+	digits := name[len(prefix):]
+	index, err := strconv.Atoi(digits)
+	if err != nil || index < 0 || index > maxPCRIndex || strconv.Itoa(index) != digits {
+		return -1
+	}
+	return index
+}
+
+func (s *Statement) name(index int) string {
+	if s.Sid != "" {
+		return strconv.Quote(s.Sid)
+	}
+	return strconv.Itoa(index)
+}

@@ -1,0 +1,128 @@
+package kmstest
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/keyvouch/keyvouch/attestation"
+)
+
+const (
+	// maxDocumentLength is the limit of RecipientInfo.AttestationDocument in
+	// the service model, in bytes.
+	maxDocumentLength = 262144
+	// maxDocumentAge is the life of the certificate that signs a document. KMS
+	// states no other limit.
+	maxDocumentAge = 3 * time.Hour
+)
+
+// recipient is an attested enclave that answers are encrypted for. A nil
+// recipient is a request without one.
+type recipient struct {
+	key  *rsa.PublicKey
+	spki []byte // as in the document
+	pcrs map[int]attestation.PCR
+}
+
+// measurements are the values of the attestation condition keys, nil without a
+// recipient.
+func (r *recipient) measurements() map[int][]byte {
+	if r == nil {
+		return nil
+	}
+	values := make(map[int][]byte, len(r.pcrs))
+	for index, value := range r.pcrs {
+		values[index] = value[:]
+	}
+	return values
+}
+
+// newRecipientVerifier leaves the PCRs to the key's policy, which is what
+// judges them in KMS: hence any measurement, and zero PCRs of debug mode too.
+// KMS does not use the nonce.
+func newRecipientVerifier(root *x509.Certificate, clock func() time.Time) (*attestation.Verifier, error) {
+	return attestation.NewVerifier(attestation.Policy{
+		UnsafeAnyMeasurement: true,
+		UnsafeAllowDebug:     true,
+		MaxAge:               maxDocumentAge,
+		Roots:                []*x509.Certificate{root},
+		Clock:                clock,
+	})
+}
+
+// readRecipient reads and verifies the Recipient parameter; nil if absent.
+func (s *Server) readRecipient(input object) (*recipient, *apiError) {
+	info, present, failure := input.child("Recipient")
+	if failure != nil || !present {
+		return nil, failure
+	}
+	algorithm, present, failure := info.text("KeyEncryptionAlgorithm")
+	switch {
+	case failure != nil:
+		return nil, failure
+	case !present:
+		return nil, missingMember("recipient.keyEncryptionAlgorithm")
+	case algorithm != string(types.KeyEncryptionMechanismRsaesOaepSha256):
+		return nil, invalidMember("'"+shorten(algorithm)+"'", "recipient.keyEncryptionAlgorithm", "Member must satisfy enum value set: [RSAES_OAEP_SHA_256]")
+	}
+	document, present, failure := info.blob("AttestationDocument")
+	switch {
+	case failure != nil:
+		return nil, failure
+	case !present:
+		return nil, missingMember("recipient.attestationDocument")
+	case len(document) == 0:
+		return nil, invalidMember("", "recipient.attestationDocument", "Member must have length greater than or equal to 1")
+	case len(document) > maxDocumentLength:
+		return nil, invalidMember("", "recipient.attestationDocument", "Member must have length less than or equal to 262144")
+	case s.verifier == nil:
+		return nil, invalidDocument("this server trusts no attestation root: set Options.AttestationRoot")
+	}
+	verified, err := s.verifier.Verify(document, attestation.Expect{UnsafeAnyNonce: true})
+	if err != nil {
+		return nil, invalidDocument(err.Error())
+	}
+	if len(verified.PublicKey) == 0 {
+		return nil, invalidDocument("public_key is absent; it must be an RSA key as SubjectPublicKeyInfo")
+	}
+	public, err := x509.ParsePKIXPublicKey(verified.PublicKey)
+	key, ok := public.(*rsa.PublicKey)
+	if err != nil || !ok {
+		return nil, invalidDocument("public_key is not an RSA key as SubjectPublicKeyInfo in DER")
+	}
+	switch key.N.BitLen() {
+	case 2048, 3072, 4096:
+	default:
+		return nil, invalidDocument("public_key is not an RSA key of 2048, 3072 or 4096 bits")
+	}
+	return &recipient{key: key, spki: verified.PublicKey, pcrs: verified.PCRs}, nil
+}
+
+func invalidDocument(why string) *apiError {
+	failure := invalid("The attestation document in the request is not valid: %s", why)
+	failure.detail = why
+	return failure
+}
+
+// deliver puts plaintext into an answer: under plaintextName, or encrypted for
+// the recipient if there is one, and then under no other name.
+func (c *call) deliver(answer map[string]any, plaintextName string, plaintext []byte) *apiError {
+	if c.recipient == nil {
+		answer[plaintextName] = plaintext
+		return nil
+	}
+	envelope, err := sealEnvelope(plaintext, c.recipient.key, c.recipient.spki, c.server.envelopeForm)
+	if err != nil {
+		return invalidDocument("public_key cannot encrypt: " + err.Error())
+	}
+	if len(envelope) > maxEnvelopeLength {
+		return internalError("sealing for the recipient", errEnvelopeTooLong)
+	}
+	answer["CiphertextForRecipient"] = envelope
+	// KMS names the key material in its answer only without a recipient.
+	delete(answer, "KeyMaterialId")
+	return nil
+}
