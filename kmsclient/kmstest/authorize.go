@@ -10,7 +10,7 @@ import (
 
 var (
 	accountID    = regexp.MustCompile(`^[0-9]{12}$`)
-	roleARN      = regexp.MustCompile(`^arn:(aws[a-z-]{0,20}):iam::([0-9]{12}):role/((?:[\w+=,.@-]{1,128}/){0,8})([\w+=,.@-]{1,64})$`)
+	roleARN      = regexp.MustCompile(`^arn:(aws[a-z-]{0,20}):iam::([0-9]{12}):role/(?:[\w+=,.@/-]{1,512}/)?([\w+=,.@-]{1,64})$`)
 	principalARN = regexp.MustCompile(`^arn:aws[a-z-]{0,20}:(?:iam::[0-9]{12}:(?:root|(?:role|user)/[\w+=,.@/-]{1,512})|sts::[0-9]{12}:assumed-role/[\w+=,.@/-]{1,512})$`)
 )
 
@@ -32,7 +32,7 @@ func newCaller(role string, withoutIAM bool) (caller, error) {
 	if match == nil {
 		return caller{}, optionError("RoleARN %.200q is not an IAM role's ARN, such as arn:aws:iam::111122223333:role/enclave", role)
 	}
-	partition, account, name := match[1], match[2], match[4]
+	partition, account, name := match[1], match[2], match[3]
 	return caller{
 		partition:  partition,
 		account:    account,

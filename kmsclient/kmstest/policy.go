@@ -155,7 +155,7 @@ func (p *Policy) check() error {
 func (s *Statement) check() error {
 	switch {
 	case s.Effect != Allow && s.Effect != Deny:
-		return fmt.Errorf("Effect is %q, want %q or %q", s.Effect, Allow, Deny)
+		return fmt.Errorf("the Effect is %q, want %q or %q", s.Effect, Allow, Deny)
 	case len(s.Principals) == 0:
 		return fmt.Errorf(`no Principal; "*" means everyone`)
 	case len(s.Actions) == 0:
@@ -163,12 +163,12 @@ func (s *Statement) check() error {
 	}
 	for _, principal := range s.Principals {
 		if principal != "*" && !accountID.MatchString(principal) && !principalARN.MatchString(principal) {
-			return fmt.Errorf("Principal %q is not %q, a twelve-digit account, or the ARN of an account's root, a role, a user or an assumed-role session", principal, "*")
+			return fmt.Errorf("the Principal %q is not %q, a twelve-digit account, or the ARN of an account's root, a role, a user or an assumed-role session", principal, "*")
 		}
 	}
 	for _, action := range s.Actions {
 		if action != "*" && (len(action) < 5 || !strings.EqualFold(action[:4], "kms:")) {
-			return fmt.Errorf("Action %q does not begin with %q", action, "kms:")
+			return fmt.Errorf("the Action %q does not begin with %q", action, "kms:")
 		}
 	}
 	for _, condition := range s.Conditions {

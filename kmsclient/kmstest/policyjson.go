@@ -62,14 +62,14 @@ func parseStatement(element any) (statement Statement, err error) {
 		return statement, fmt.Errorf("it is not a JSON object")
 	}
 	if statement.Sid, ok = members["Sid"].(string); !ok && members["Sid"] != nil {
-		return statement, fmt.Errorf("Sid is not a string")
+		return statement, fmt.Errorf("the Sid is not a string")
 	}
 	if err := only(members, "Sid", "Effect", "Principal", "Action", "Resource", "Condition"); err != nil {
 		return statement, err
 	}
 	effect, ok := members["Effect"].(string)
 	if !ok {
-		return statement, fmt.Errorf("Effect is not a string")
+		return statement, fmt.Errorf("the Effect is not a string")
 	}
 	statement.Effect = Effect(effect)
 	if statement.Principals, err = parsePrincipal(members["Principal"]); err != nil {
@@ -83,7 +83,7 @@ func parseStatement(element any) (statement Statement, err error) {
 		return statement, err
 	}
 	if !slices.Equal(resources, []string{"*"}) {
-		return statement, fmt.Errorf(`Resource is %.100q; in a key policy it is "*", which means the key itself`, resources)
+		return statement, fmt.Errorf(`the Resource is %.100q; in a key policy it is "*", which means the key itself`, resources)
 	}
 	statement.Conditions, err = parseConditions(members["Condition"])
 	return statement, err
@@ -95,10 +95,10 @@ func parsePrincipal(value any) ([]string, error) {
 	}
 	members, ok := value.(object)
 	if !ok {
-		return nil, fmt.Errorf(`Principal is neither "*" nor an object`)
+		return nil, fmt.Errorf(`the Principal is neither "*" nor an object`)
 	}
 	if err := only(members, "AWS"); err != nil {
-		return nil, fmt.Errorf("Principal: %w", err)
+		return nil, fmt.Errorf("in Principal: %w", err)
 	}
 	return textList("Principal.AWS", members["AWS"])
 }
@@ -109,13 +109,13 @@ func parseConditions(value any) ([]Condition, error) {
 	}
 	members, ok := value.(object)
 	if !ok {
-		return nil, fmt.Errorf("Condition is not an object")
+		return nil, fmt.Errorf("the Condition is not an object")
 	}
 	var conditions []Condition
 	for _, operator := range slices.Sorted(maps.Keys(members)) {
 		keys, ok := members[operator].(object)
 		if !ok {
-			return nil, fmt.Errorf("Condition %q is not an object", operator)
+			return nil, fmt.Errorf("condition %.100q is not an object", operator)
 		}
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
 			values, err := textList(key, keys[key])
