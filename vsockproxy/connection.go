@@ -20,7 +20,7 @@ type connection struct {
 // Why a connection ended, as the log says it: one of these, or the Reason of an
 // *Error if the target was not reached.
 const (
-	endClosed   = "closed"   // both sides ended their streams
+	endClosed   = "closed"   // both sides ended their streams, or one did and left
 	endIdle     = "idle"     // nothing moved for the idle timeout
 	endBroken   = "broken"   // one side failed, so both were cut
 	endShutdown = "shutdown" // still open after the drain timeout
@@ -67,24 +67,23 @@ func (s *server) handle(ctx context.Context, enclave net.Conn, local net.Addr) {
 // returns.
 func (s *server) forward(ctx context.Context, c *connection) (err error) {
 	defer contain(&err)
-	defer abortUnlessRelayed(c)
+	defer func() {
+		// A relay has closed both. Otherwise nothing was relayed that a reset
+		// could warn about.
+		if c.relay == nil {
+			_ = c.enclave.Close()
+		}
+	}()
 
 	target, address, err := s.dialTarget(ctx)
 	if err != nil {
 		return err
 	}
 	c.address = address
-	c.relay = &relay{enclave: c.enclave, target: target, idle: s.idleTimeout, began: time.Now()}
+	c.relay = newRelay(c.enclave, target, s.idleTimeout)
 	s.join(c)
 	defer func() { c.cut = s.leave(c) }()
 	return c.relay.run()
-}
-
-// abortUnlessRelayed closes what a refusal or a panic left open.
-func abortUnlessRelayed(c *connection) {
-	if c.relay == nil {
-		abort(c.enclave)
-	}
 }
 
 func endOf(err error, cut bool) string {

@@ -90,7 +90,7 @@ func dialAdvice(e Endpoint, reason Reason) string {
 		case kindHybrid:
 			return fmt.Sprintf("nothing accepts on vsock port %d behind that socket; is the listener running, and on that port?", e.port)
 		}
-		return "nothing accepts there; is the proxy running?"
+		return "nothing accepts there, or the connection was cut at once; is the proxy running, and what does its log say?"
 	case ReasonUnreachable:
 		switch e.kind {
 		case kindVsock:

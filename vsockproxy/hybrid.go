@@ -107,7 +107,7 @@ func readLine(r io.Reader) (string, error) {
 type hybridListener struct {
 	unix     *unixListener
 	port     uint32
-	timeout  time.Duration // handshakeTimeout, shorter in tests
+	timeout  time.Duration // of one handshake
 	hostPort atomic.Uint32
 
 	ready  chan net.Conn // handshake done; unbuffered, so that Close leaves none behind
@@ -119,7 +119,7 @@ type hybridListener struct {
 	running sync.WaitGroup
 }
 
-func listenHybrid(ctx context.Context, path string, port uint32) (*hybridListener, error) {
+func listenHybrid(ctx context.Context, path string, port uint32, timeout time.Duration) (*hybridListener, error) {
 	inner, err := listenUnix(ctx, path)
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func listenHybrid(ctx context.Context, path string, port uint32) (*hybridListene
 	l := &hybridListener{
 		unix:    inner,
 		port:    port,
-		timeout: handshakeTimeout,
+		timeout: timeout,
 		ready:   make(chan net.Conn),
 		failed:  make(chan error),
 		slots:   make(chan struct{}, maxHandshakes),

@@ -39,7 +39,7 @@ func Listen(ctx context.Context, e Endpoint) (net.Listener, error) {
 	case kindVsock:
 		l, err = listenVsock(e.cid, e.port)
 	case kindHybrid:
-		l, err = listenHybrid(ctx, e.where, e.port)
+		l, err = listenHybrid(ctx, e.where, e.port, handshakeTimeout)
 	case kindUnix:
 		l, err = listenUnix(ctx, e.where)
 	case kindTCP:

@@ -28,13 +28,29 @@ var errIdle = errors.New("nothing moved in either direction for the idle timeout
 // and leaves the opposite direction alone. An error in either direction cuts
 // both connections.
 type relay struct {
-	enclave, target net.Conn
+	enclave, target *side
 	idle            time.Duration
 
 	toTarget, toEnclave atomic.Int64 // bytes written
 
 	began time.Time
 	moved atomic.Int64 // time of the last progress in either direction, since began
+}
+
+// side is one of the two connections of a relay.
+type side struct {
+	net.Conn
+	name  string
+	ended atomic.Bool // its stream has been read to the end
+}
+
+func newRelay(enclave, target net.Conn, idle time.Duration) *relay {
+	return &relay{
+		enclave: &side{Conn: enclave, name: "the enclave"},
+		target:  &side{Conn: target, name: "the target"},
+		idle:    idle,
+		began:   time.Now(),
+	}
 }
 
 // run relays and closes both connections. It returns nil when both sides ended
@@ -49,10 +65,8 @@ func (r *relay) run() error {
 		}
 	}
 	var back sync.WaitGroup
-	back.Go(func() {
-		end(r.copy(side{r.enclave, "the enclave"}, side{r.target, "the target"}, &r.toEnclave))
-	})
-	end(r.copy(side{r.target, "the target"}, side{r.enclave, "the enclave"}, &r.toTarget))
+	back.Go(func() { end(r.copy(r.enclave, r.target, &r.toEnclave)) })
+	end(r.copy(r.target, r.enclave, &r.toTarget))
 	back.Wait()
 	_ = r.enclave.Close()
 	_ = r.target.Close()
@@ -61,8 +75,8 @@ func (r *relay) run() error {
 
 // cut closes both connections at once and may be called at any time.
 func (r *relay) cut() {
-	abort(r.enclave)
-	abort(r.target)
+	abort(r.enclave.Conn)
+	abort(r.target.Conn)
 }
 
 // abort closes conn so that its peer does not take the cut for an orderly end,
@@ -75,26 +89,28 @@ func abort(conn net.Conn) {
 	_ = conn.Close()
 }
 
-type side struct {
-	conn net.Conn
-	name string
-}
-
 // copy moves bytes from src to dst until src ends, then ends the writing half of
 // dst.
-func (r *relay) copy(dst, src side, count *atomic.Int64) (err error) {
+func (r *relay) copy(dst, src *side, count *atomic.Int64) (err error) {
 	defer contain(&err)
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	for {
-		n, readErr := r.read(src.conn, buf[:])
-		if err := r.write(dst.conn, buf[:n], count); err != nil {
+		n, readErr := r.read(src, buf[:])
+		if err := r.write(dst, buf[:n], count); err != nil {
+			// A side that ends its stream and then closes, without waiting for
+			// what the other still says, is done and not broken. TLS clients
+			// do so: the server's last word, its close_notify, finds nobody.
+			if dst.ended.Load() && !errors.Is(err, errIdle) && !errors.Is(err, net.ErrClosed) {
+				return nil
+			}
 			return fmt.Errorf("write to %s: %w", dst.name, err)
 		}
 		if errors.Is(readErr, io.EOF) {
+			src.ended.Store(true)
 			// Failing here means that dst is gone, and the opposite direction,
 			// which reads from it, finds that out without losing what dst sent.
-			if half, ok := dst.conn.(interface{ CloseWrite() error }); ok {
+			if half, ok := dst.Conn.(interface{ CloseWrite() error }); ok {
 				_ = half.CloseWrite()
 			}
 			return nil

@@ -1,0 +1,470 @@
+package vsockproxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestEcho(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		r := start(t, tr, &Proxy{Target: origin(t, echo)})
+		conn := r.dial(t)
+		for range 3 {
+			mustWrite(t, conn, "hello")
+			wantRead(t, conn, "hello")
+		}
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if rest, err := io.ReadAll(conn); len(rest) != 0 || err != nil {
+			t.Fatalf("after the end: %q, %v", rest, err)
+		}
+		line := r.log.wantEnd(t, endClosed)
+		if line["bytes_to_target"] != 15.0 || line["bytes_to_enclave"] != 15.0 {
+			t.Errorf("byte counts in %v, want 15 each way", line)
+		}
+	})
+}
+
+// The enclave ends its stream first, as a client that has sent its request does,
+// and must still get the whole answer.
+func TestHalfCloseByEnclave(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		request, answer := noise(1, 300_000), noise(2, 300_000)
+		got := make(chan []byte, 1)
+		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
+			all, _ := io.ReadAll(conn)
+			got <- all
+			_, _ = conn.Write(answer)
+		})})
+		conn := r.dial(t)
+		if _, err := conn.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		back, err := io.ReadAll(conn)
+		if err != nil || !bytes.Equal(back, answer) {
+			t.Errorf("answer of %d bytes, %v; want the %d bytes sent", len(back), err, len(answer))
+		}
+		if !bytes.Equal(<-got, request) {
+			t.Error("the target did not get the request as it was sent")
+		}
+		r.log.wantEnd(t, endClosed)
+	})
+}
+
+// The target ends its stream first, and the enclave goes on sending.
+func TestHalfCloseByTarget(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		greeting, rest := noise(3, 100_000), noise(4, 300_000)
+		got := make(chan []byte, 1)
+		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
+			_, _ = conn.Write(greeting)
+			_ = conn.CloseWrite()
+			all, _ := io.ReadAll(conn)
+			got <- all
+		})})
+		conn := r.dial(t)
+		first, err := io.ReadAll(conn)
+		if err != nil || !bytes.Equal(first, greeting) {
+			t.Fatalf("greeting of %d bytes, %v; want the %d bytes sent", len(first), err, len(greeting))
+		}
+		if _, err := conn.Write(rest); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(<-got, rest) {
+			t.Error("the target did not get what was sent after its end")
+		}
+		r.log.wantEnd(t, endClosed)
+	})
+}
+
+// Both ends write everything before they are done reading: a relay that handles
+// one direction at a time locks up.
+func TestFullDuplex(t *testing.T) {
+	const size = 16 << 20
+	eachTransport(t, func(t *testing.T, tr transport) {
+		sums := make(chan [32]byte, 2)
+		exchange := func(conn duplex, seed uint64) (sent [32]byte) {
+			var both sync.WaitGroup
+			both.Go(func() { sums <- sumOf(conn) })
+			h := sha256.New()
+			_, _ = io.Copy(io.MultiWriter(conn, h), io.LimitReader(noiseReader(seed), size))
+			_ = conn.CloseWrite()
+			both.Wait()
+			return sum(h)
+		}
+		fromTarget := make(chan [32]byte, 1)
+		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) { fromTarget <- exchange(conn, 5) })})
+		fromEnclave := exchange(r.dial(t), 6)
+		want := map[[32]byte]bool{fromEnclave: true, <-fromTarget: true}
+		for range 2 {
+			if s := <-sums; !want[s] {
+				t.Errorf("a stream arrived with checksum %x, which nobody sent", s)
+			}
+		}
+		line := r.log.wantEnd(t, endClosed)
+		if line["bytes_to_target"] != float64(size) || line["bytes_to_enclave"] != float64(size) {
+			t.Errorf("byte counts in %v, want %d each way", line, size)
+		}
+	})
+}
+
+func TestTargetCuts(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
+			_, _ = io.ReadFull(conn, make([]byte, 5))
+			_ = conn.SetLinger(0)
+		})})
+		conn := r.dial(t)
+		mustWrite(t, conn, "hello")
+		wantCut(t, conn)
+		r.log.wantEnd(t, endBroken)
+	})
+}
+
+// The enclave vanishes in the middle of an answer that never ends.
+func TestEnclaveCuts(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		gone := make(chan error, 1)
+		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
+			_, err := io.Copy(conn, noiseReader(7))
+			gone <- err
+		})})
+		conn := r.dial(t)
+		if _, err := io.ReadFull(conn, make([]byte, 100_000)); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		if err := <-gone; err == nil {
+			t.Error("the target could write for ever")
+		}
+		// Which of the two depends on what the relay notices first.
+		line := r.log.next("connection ended")
+		if end := line["end"]; end != endBroken && end != endClosed {
+			t.Errorf("log line says end=%v, want %s or %s: %v", end, endBroken, endClosed, line)
+		}
+	})
+}
+
+func TestTargetRefuses(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		r := start(t, tr, &Proxy{Target: closedPort(t)})
+		conn := r.dial(t)
+		wantCut(t, conn)
+		r.log.wantEnd(t, string(ReasonRefused))
+	})
+}
+
+func TestManyConnections(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		r := start(t, tr, &Proxy{Target: origin(t, echo)})
+		var clients sync.WaitGroup
+		for i := range 200 {
+			clients.Go(func() {
+				if err := roundTrip(t.Context(), &r.Dialer, fmt.Sprintf("connection %d", i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		clients.Wait()
+		for range 200 {
+			r.log.wantEnd(t, endClosed)
+		}
+	})
+}
+
+func roundTrip(ctx context.Context, d *Dialer, text string) error {
+	conn, err := d.DialContext(ctx, "tcp", "ignored:443")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, text); err != nil {
+		return err
+	}
+	if err := conn.(duplex).CloseWrite(); err != nil {
+		return err
+	}
+	got, err := io.ReadAll(conn)
+	if err != nil || string(got) != text {
+		return fmt.Errorf("got %q, %v; want %q", got, err, text)
+	}
+	return nil
+}
+
+func TestMaxConns(t *testing.T) {
+	const limit = 2
+	eachTransport(t, func(t *testing.T, tr transport) {
+		var open, peak atomic.Int64
+		l, e := tr.listen(t)
+		counting := wrapListener{l, func(conn net.Conn) net.Conn {
+			n := open.Add(1)
+			for p := peak.Load(); n > p && !peak.CompareAndSwap(p, n); p = peak.Load() {
+			}
+			return &countedConn{wrapped: wrapped{conn.(duplex)}, open: &open}
+		}}
+		r := startOn(t, counting, e, &Proxy{Target: origin(t, echo), MaxConns: limit})
+		var clients sync.WaitGroup
+		for i := range 20 {
+			clients.Go(func() {
+				if err := roundTrip(t.Context(), &r.Dialer, fmt.Sprintf("connection %d", i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		clients.Wait()
+		if p := peak.Load(); p > limit {
+			t.Errorf("%d connections were open at once; the limit is %d", p, limit)
+		}
+	})
+}
+
+type countedConn struct {
+	wrapped
+	open *atomic.Int64
+	once sync.Once
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(func() { c.open.Add(-1) })
+	return c.wrapped.Close()
+}
+
+// A connection that ends by itself within the drain timeout is not cut.
+func TestShutdownLetsConnectionsFinish(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		r := start(t, tr, &Proxy{Target: origin(t, echo), DrainTimeout: time.Hour})
+		conn := r.dial(t)
+		mustWrite(t, conn, "before")
+		wantRead(t, conn, "before")
+		stopped := make(chan error, 1)
+		go func() { stopped <- r.stop() }()
+		// Serve closes the listener first of all.
+		for {
+			probe, err := r.DialContext(t.Context(), "", "")
+			if err != nil {
+				break
+			}
+			_ = probe.Close()
+		}
+		mustWrite(t, conn, "after")
+		wantRead(t, conn, "after")
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if rest, err := io.ReadAll(conn); len(rest) != 0 || err != nil {
+			t.Errorf("after the end: %q, %v", rest, err)
+		}
+		if err := <-stopped; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+}
+
+func TestShutdownCutsTransfer(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		r := start(t, tr, &Proxy{
+			Target:       origin(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, noiseReader(8)) }),
+			DrainTimeout: time.Nanosecond,
+		})
+		conn := r.dial(t)
+		if _, err := io.ReadFull(conn, make([]byte, 100_000)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.stop(); err != nil {
+			t.Errorf("Serve: %v, want nil", err)
+		}
+		wantCut(t, conn)
+		r.log.wantEnd(t, endShutdown)
+	})
+}
+
+func TestIdleConnectionEnds(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		r := start(t, tr, &Proxy{Target: origin(t, echo), IdleTimeout: 50 * time.Millisecond})
+		conn := r.dial(t)
+		mustWrite(t, conn, "hello")
+		wantRead(t, conn, "hello")
+		wantCut(t, conn)
+		r.log.wantEnd(t, endIdle)
+	})
+}
+
+// Neither end reads: the relay blocks in its writes, and those must time out.
+func TestStalledWriteEnds(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		ended := make(chan struct{})
+		r := start(t, tr, &Proxy{
+			Target:      origin(t, func(*net.TCPConn) { <-ended }),
+			IdleTimeout: 50 * time.Millisecond,
+		})
+		conn := r.dial(t)
+		_, err := io.Copy(conn, noiseReader(9))
+		if err == nil {
+			t.Error("could write for ever to a target that does not read")
+		}
+		r.log.wantEnd(t, endIdle)
+		close(ended)
+	})
+}
+
+// One direction rests for longer than the idle timeout while the other moves.
+func TestMovingConnectionIsNotIdle(t *testing.T) {
+	r := &relay{idle: time.Millisecond, began: time.Now()}
+	src := &restingConn{other: r, rests: 5}
+	n, err := r.read(src, make([]byte, 8))
+	if n != 2 || err != nil {
+		t.Fatalf("read %d bytes, %v; want 2 bytes after 5 rests", n, err)
+	}
+	src.rests = 1
+	src.other = nil
+	if _, err := r.read(src, make([]byte, 8)); !errors.Is(err, errIdle) {
+		t.Fatalf("error %v with nothing moving, want %v", err, errIdle)
+	}
+}
+
+// restingConn runs into its read deadline a few times, just after the opposite
+// direction has moved.
+type restingConn struct {
+	net.Conn
+	other    *relay
+	rests    int
+	deadline time.Time
+}
+
+func (c *restingConn) SetReadDeadline(d time.Time) error { c.deadline = d; return nil }
+
+func (c *restingConn) Read(b []byte) (int, error) {
+	if c.rests == 0 {
+		return copy(b, "ok"), nil
+	}
+	c.rests--
+	<-time.After(time.Until(c.deadline))
+	if c.other != nil {
+		c.other.touch()
+	}
+	return 0, os.ErrDeadlineExceeded
+}
+
+// A panic in one connection ends that connection only.
+func TestPanicsAreContained(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		for _, where := range []string{"resolver", "read", "write"} {
+			t.Run(where, func(t *testing.T) {
+				var armed atomic.Bool
+				armed.Store(true)
+				target := origin(t, echo)
+				p := &Proxy{
+					Target:   net.JoinHostPort("origin.example", portOf(t, target)),
+					Resolver: panickyDNS{where: where, armed: &armed},
+				}
+				p.Allow = mustAllow(t, p.Target, target)
+				l, e := tr.listen(t)
+				l = wrapListener{l, func(conn net.Conn) net.Conn {
+					return panickyConn{wrapped{conn.(duplex)}, where, &armed}
+				}}
+				r := startOn(t, l, e, p)
+				// The cut may come before the first byte, or even before the
+				// dial is done.
+				if conn, err := r.DialContext(t.Context(), "", ""); err == nil {
+					_, _ = io.WriteString(conn, "hello")
+					wantCut(t, conn)
+					_ = conn.Close()
+				}
+				line := r.log.wantEnd(t, endPanic)
+				if line["stack"] == nil {
+					t.Errorf("no stack in %v", line)
+				}
+				if err := roundTrip(t.Context(), &r.Dialer, "still there"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	})
+}
+
+type panickyDNS struct {
+	where string
+	armed *atomic.Bool
+}
+
+func (d panickyDNS) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	if d.where == "resolver" && d.armed.Swap(false) {
+		panic("resolver")
+	}
+	return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+}
+
+type panickyConn struct {
+	wrapped
+	where string
+	armed *atomic.Bool
+}
+
+func (c panickyConn) Read(b []byte) (int, error) {
+	if c.where == "read" && c.armed.Swap(false) {
+		panic("read")
+	}
+	return c.wrapped.Read(b)
+}
+
+func (c panickyConn) Write(b []byte) (int, error) {
+	if c.where == "write" && c.armed.Swap(false) {
+		panic("write")
+	}
+	return c.wrapped.Write(b)
+}
+
+// A connection without CloseWrite is closed when both directions have ended.
+func TestNoCloseWrite(t *testing.T) {
+	l, e := transports[1].listen(t)
+	l = wrapListener{l, func(conn net.Conn) net.Conn { return struct{ net.Conn }{conn} }}
+	r := startOn(t, l, e, &Proxy{Target: origin(t, echo)})
+	if err := roundTrip(t.Context(), &r.Dialer, "hello"); err != nil {
+		t.Error(err)
+	}
+	r.log.wantEnd(t, endClosed)
+}
+
+// noiseReader is an endless stream that only its seed determines.
+func noiseReader(seed uint64) io.Reader {
+	var key [32]byte
+	key[0] = byte(seed)
+	return rand.NewChaCha8(key)
+}
+
+func noise(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	_, _ = io.ReadFull(noiseReader(seed), b)
+	return b
+}
+
+func sumOf(r io.Reader) [32]byte {
+	h := sha256.New()
+	_, _ = io.Copy(h, r)
+	return sum(h)
+}
+
+func sum(h hash.Hash) (s [32]byte) {
+	h.Sum(s[:0])
+	return s
+}

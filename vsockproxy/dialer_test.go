@@ -1,0 +1,101 @@
+package vsockproxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+func TestDialErrors(t *testing.T) {
+	path := socketPath(t)
+	stale := leaveStaleSocket(t)
+	for _, test := range []struct {
+		name   string
+		dialer Dialer
+		reason Reason
+		says   string
+	}{
+		{"zero", Dialer{}, ReasonEndpoint, "empty"},
+		{"negative timeout", Dialer{Endpoint: Unix(path), Timeout: -1}, ReasonConfig, "Dialer.Timeout"},
+		{"any CID", Dialer{Endpoint: Vsock(AnyCID, 8000)}, ReasonEndpoint, "for listening"},
+		{"vsock port 0", Dialer{Endpoint: Vsock(ParentCID, 0)}, ReasonEndpoint, "port 0"},
+		{"vsock any port", Dialer{Endpoint: Vsock(ParentCID, portAny)}, ReasonEndpoint, "VMADDR_PORT_ANY"},
+		{"hybrid port 0", Dialer{Endpoint: HybridVsock(path, 0)}, ReasonEndpoint, "port 0"},
+		{"tcp port 0", Dialer{Endpoint: TCP("127.0.0.1:0")}, ReasonEndpoint, "port 0"},
+		{"relative path", Dialer{Endpoint: Unix("v.sock")}, ReasonEndpoint, "not absolute"},
+		{"abstract socket", Dialer{Endpoint: Unix("@v")}, ReasonEndpoint, "not absolute"},
+		{"no socket", Dialer{Endpoint: Unix(path)}, ReasonUnreachable, "is the proxy running"},
+		{"no hybrid socket", Dialer{Endpoint: HybridVsock(path, 1)}, ReasonUnreachable, "is the proxy running"},
+		{"stale socket", Dialer{Endpoint: Unix(stale)}, ReasonRefused, "is the proxy running"},
+		{"stale hybrid socket", Dialer{Endpoint: HybridVsock(stale, 1)}, ReasonRefused, "vsock port 1"},
+		{"closed TCP port", Dialer{Endpoint: TCP(closedPort(t))}, ReasonRefused, "is the proxy running"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			conn, err := test.dialer.DialContext(t.Context(), "tcp", "x:1")
+			e := wantReason(t, err, test.reason)
+			if conn != nil {
+				t.Error("a connection beside an error")
+			}
+			if e.Endpoint != test.dialer.Endpoint {
+				t.Errorf("the error is about %v", e.Endpoint)
+			}
+			if !strings.Contains(err.Error(), test.says) {
+				t.Errorf("%v; does not say %q", err, test.says)
+			}
+		})
+	}
+}
+
+func TestDialEndedContext(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		_, e := tr.listen(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := (&Dialer{Endpoint: e}).DialContext(ctx, "", "")
+		if e := wantReason(t, err, ReasonCanceled); !errors.Is(e, context.Canceled) && !strings.Contains(e.Error(), "canceled") {
+			t.Errorf("%v does not say that it was cancelled", e)
+		}
+	})
+}
+
+// Where there is no AF_VSOCK at all, the error says so by type.
+func TestVsockElsewhere(t *testing.T) {
+	if runtime.GOOS == "linux" {
+		t.Skip("Linux may have AF_VSOCK")
+	}
+	_, err := (&Dialer{Endpoint: Vsock(ParentCID, 8000)}).DialContext(t.Context(), "", "")
+	if wantReason(t, err, ReasonUnsupported); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("%v is not errors.ErrUnsupported", err)
+	}
+	_, err = Listen(t.Context(), Vsock(AnyCID, 8000))
+	wantReason(t, err, ReasonUnsupported)
+}
+
+func TestVsockRefusal(t *testing.T) {
+	needVsockLoopback(t)
+	l := mustListen(t, Vsock(1, 0))
+	e := Vsock(1, vsockPort(t, l))
+	_ = l.Close()
+	_, err := (&Dialer{Endpoint: e}).DialContext(t.Context(), "", "")
+	wantReason(t, err, ReasonRefused)
+}
+
+// leaveStaleSocket does what a process that was killed does.
+func leaveStaleSocket(t *testing.T) string {
+	t.Helper()
+	path := socketPath(t)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	_ = l.Close()
+	if _, err := os.Lstat(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,129 @@
+package vsockproxy
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/mdlayher/vsock"
+)
+
+func vsockPort(t *testing.T, l net.Listener) uint32 {
+	t.Helper()
+	return l.Addr().(*vsock.Addr).Port
+}
+
+func eachSocketFile(t *testing.T, test func(t *testing.T, at func(path string) Endpoint)) {
+	t.Run("unix", func(t *testing.T) { test(t, Unix) })
+	t.Run("hybrid", func(t *testing.T) {
+		test(t, func(path string) Endpoint { return HybridVsock(path, 8000) })
+	})
+}
+
+func TestSocketFile(t *testing.T) {
+	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
+		path := socketPath(t)
+		l := mustListen(t, at(path))
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode() != fs.ModeSocket|SocketMode {
+			t.Errorf("mode %v, %v; want a socket with %v", info.Mode(), err, SocketMode)
+		}
+		for range 2 {
+			if err := l.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		}
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("after Close: %v, want no file", err)
+		}
+	})
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
+		mustListen(t, at(leaveStaleSocket(t)))
+	})
+}
+
+func TestLiveSocketIsLeftAlone(t *testing.T) {
+	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
+		path := socketPath(t)
+		first := mustListen(t, at(path))
+		_, err := Listen(t.Context(), at(path))
+		wantReason(t, err, ReasonInUse)
+		if conn, err := net.Dial(first.Addr().Network(), path); err != nil {
+			t.Errorf("the first listener is gone: %v", err)
+		} else {
+			_ = conn.Close()
+		}
+	})
+}
+
+func TestOtherFilesAreLeftAlone(t *testing.T) {
+	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
+		path := socketPath(t)
+		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Listen(t.Context(), at(path))
+		wantReason(t, err, ReasonInUse)
+		// Not even through a link to a stale socket.
+		link := path + ".link"
+		if err := os.Symlink(leaveStaleSocket(t), link); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Listen(t.Context(), at(link))
+		wantReason(t, err, ReasonInUse)
+		if b, err := os.ReadFile(path); string(b) != "precious" {
+			t.Errorf("the file is now %q, %v", b, err)
+		}
+	})
+}
+
+// Close removes only the file that its listener made.
+func TestReplacedSocketIsLeftAlone(t *testing.T) {
+	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
+		path := socketPath(t)
+		first := mustListen(t, at(path))
+		// Keep the first file's inode in use, so that it cannot be given again.
+		if err := os.Link(path, path+".old"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		mustListen(t, at(path))
+		_ = first.Close()
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("the second listener's file: %v", err)
+		}
+	})
+}
+
+func TestListenErrors(t *testing.T) {
+	tcp := mustListen(t, TCP("127.0.0.1:0"))
+	for _, test := range []struct {
+		name     string
+		endpoint Endpoint
+		reason   Reason
+	}{
+		{"zero", Endpoint{}, ReasonEndpoint},
+		{"hybrid port 0", HybridVsock("/run/v.sock", 0), ReasonEndpoint},
+		{"any port by number", Vsock(AnyCID, portAny), ReasonEndpoint},
+		{"no directory", Unix("/nonexistent/directory/p.sock"), ReasonUnreachable},
+		{"hybrid without directory", HybridVsock("/nonexistent/directory/p.sock", 1), ReasonUnreachable},
+		{"port taken", TCP(tcp.Addr().String()), ReasonInUse},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l, err := Listen(t.Context(), test.endpoint)
+			if e := wantReason(t, err, test.reason); e.Endpoint != test.endpoint {
+				t.Errorf("the error is about %v", e.Endpoint)
+			}
+			if l != nil {
+				t.Error("a listener beside an error")
+			}
+		})
+	}
+}

@@ -1,0 +1,325 @@
+package vsockproxy
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/mdlayher/vsock"
+)
+
+// transport is one way from enclave to parent that this machine can do.
+type transport struct {
+	name   string
+	listen func(t *testing.T) (net.Listener, Endpoint)
+}
+
+var transports = []transport{
+	{"hybrid", func(t *testing.T) (net.Listener, Endpoint) {
+		e := HybridVsock(socketPath(t), 8000)
+		return mustListen(t, e), e
+	}},
+	{"unix", func(t *testing.T) (net.Listener, Endpoint) {
+		e := Unix(socketPath(t))
+		return mustListen(t, e), e
+	}},
+	{"tcp", func(t *testing.T) (net.Listener, Endpoint) {
+		l := mustListen(t, TCP("127.0.0.1:0"))
+		return l, TCP(l.Addr().String())
+	}},
+	{"vsock", func(t *testing.T) (net.Listener, Endpoint) {
+		needVsockLoopback(t)
+		l := mustListen(t, Vsock(AnyCID, 0))
+		return l, Vsock(vsock.Local, l.Addr().(*vsock.Addr).Port)
+	}},
+}
+
+func eachTransport(t *testing.T, test func(t *testing.T, tr transport)) {
+	for _, tr := range transports {
+		t.Run(tr.name, func(t *testing.T) { test(t, tr) })
+	}
+}
+
+func needVsockLoopback(t *testing.T) {
+	t.Helper()
+	l, err := Listen(t.Context(), Vsock(vsock.Local, 0))
+	if err != nil {
+		t.Skipf("no AF_VSOCK loopback on this machine (on Linux: modprobe vsock_loopback): %v", err)
+	}
+	_ = l.Close()
+}
+
+// socketPath returns a path that is free, and short enough for a socket.
+func socketPath(t *testing.T) string {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("socket paths of this package begin with a slash")
+	}
+	dir, err := os.MkdirTemp("", "kv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, "v.sock")
+}
+
+func mustListen(t *testing.T, e Endpoint) net.Listener {
+	t.Helper()
+	l, err := Listen(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func mustAllow(t *testing.T, entries ...string) Allowlist {
+	t.Helper()
+	a, err := ParseAllowlist(entries...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// origin is a TCP server that stands for the target. The handler need not close
+// its connection.
+func origin(t *testing.T, handle func(conn *net.TCPConn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var handlers = make(chan struct{}, 1024)
+		n := 0
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				break
+			}
+			n++
+			go func() {
+				defer func() { handlers <- struct{}{} }()
+				defer func() { _ = conn.Close() }()
+				handle(conn.(*net.TCPConn))
+			}()
+		}
+		for ; n > 0; n-- {
+			<-handlers
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-done
+	})
+	return l.Addr().String()
+}
+
+func echo(conn *net.TCPConn) {
+	_, _ = io.Copy(conn, conn)
+	_ = conn.CloseWrite()
+}
+
+// logBook collects log lines for tests that look at them.
+type logBook struct {
+	w     *io.PipeWriter
+	lines chan map[string]any
+}
+
+func newLogBook(t *testing.T) *logBook {
+	r, w := io.Pipe()
+	b := &logBook{w: w, lines: make(chan map[string]any, 4096)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		scanner := bufio.NewScanner(r)
+		scanner.Buffer(nil, 1<<20)
+		for scanner.Scan() {
+			line := make(map[string]any)
+			if json.Unmarshal(scanner.Bytes(), &line) == nil {
+				b.lines <- line
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = w.Close()
+		<-done
+	})
+	return b
+}
+
+func (b *logBook) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(b.w, nil)) }
+
+// next waits for the next line with the message.
+func (b *logBook) next(msg string) map[string]any {
+	for line := range b.lines {
+		if line["msg"] == msg {
+			return line
+		}
+	}
+	return nil
+}
+
+func (b *logBook) wantEnd(t *testing.T, end string) map[string]any {
+	t.Helper()
+	line := b.next("connection ended")
+	if line["end"] != end {
+		t.Errorf("log line says end=%v, want %s: %v", line["end"], end, line)
+	}
+	return line
+}
+
+// running is a proxy under test.
+type running struct {
+	Dialer
+	log  *logBook
+	stop func() error // ends the context and waits for Serve
+}
+
+// start serves p, with its target on the allowlist if that is empty.
+func start(t *testing.T, tr transport, p *Proxy) *running {
+	t.Helper()
+	l, e := tr.listen(t)
+	return startOn(t, l, e, p)
+}
+
+func startOn(t *testing.T, l net.Listener, e Endpoint, p *Proxy) *running {
+	t.Helper()
+	r := &running{Dialer: Dialer{Endpoint: e}, log: newLogBook(t)}
+	p.Logger = r.log.logger()
+	if p.Allow.entries == nil {
+		p.Allow = mustAllow(t, p.Target)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- p.Serve(ctx, l) }()
+	stopped := false
+	r.stop = func() error {
+		cancel()
+		if stopped {
+			return nil
+		}
+		stopped = true
+		return <-served
+	}
+	t.Cleanup(func() {
+		if err := r.stop(); err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return r
+}
+
+type duplex interface {
+	net.Conn
+	CloseWrite() error
+}
+
+func (r *running) dial(t *testing.T) duplex {
+	t.Helper()
+	conn, err := r.DialContext(t.Context(), "tcp", "ignored.example:443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn.(duplex)
+}
+
+func mustWrite(t *testing.T, w io.Writer, s string) {
+	t.Helper()
+	if _, err := io.WriteString(w, s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantRead(t *testing.T, r io.Reader, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(r, got); err != nil || string(got) != want {
+		t.Fatalf("read %q, %v; want %q", got, err, want)
+	}
+}
+
+// wantCut waits for the end of conn, in whatever form the transport gives it.
+func wantCut(t *testing.T, conn net.Conn) {
+	t.Helper()
+	_, _ = io.Copy(io.Discard, conn)
+}
+
+// wantReason checks the type and the reason of an error and returns it.
+func wantReason(t *testing.T, err error, want Reason) *Error {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("error %T %v, want *Error with reason %s", err, err, want)
+	}
+	if e.Reason != want {
+		t.Fatalf("reason %s, want %s: %v", e.Reason, want, err)
+	}
+	return e
+}
+
+// fakeDNS answers from a map.
+type fakeDNS map[string][]string
+
+func (d fakeDNS) LookupNetIP(_ context.Context, network, host string) ([]netip.Addr, error) {
+	texts, ok := d[host]
+	if network != "ip" || !ok {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	var addrs []netip.Addr
+	for _, text := range texts {
+		addrs = append(addrs, netip.MustParseAddr(text))
+	}
+	return addrs, nil
+}
+
+func portOf(t *testing.T, hostport string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(hostport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// closedPort returns an address on which nothing listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// wrapListener changes accepted connections.
+type wrapListener struct {
+	net.Listener
+	wrap func(net.Conn) net.Conn
+}
+
+func (l wrapListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.wrap(conn), nil
+}
+
+// wrapped is the base of such changes: embedding a net.Conn alone would hide
+// CloseWrite from the proxy.
+type wrapped struct{ duplex }
