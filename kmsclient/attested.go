@@ -1,0 +1,193 @@
+package kmsclient
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// attested makes one call of one of the five operations an attested one. The
+// SDK builds a new stack for every call, and a stack has one of these in two
+// places: around everything, where it copies the input and judges the answer,
+// and inside the retry loop, where each attempt gets a document of its own.
+type attested struct {
+	recipient *recipient
+	pins      pins
+	// serializer is the SDK's, which turns an input into a request's body.
+	serializer middleware.SerializeMiddleware
+	call       *call // nil in any other operation
+}
+
+// register puts everything into the stack of a call.
+func register(stack *middleware.Stack, r *recipient, p pins, anyHost bool) error {
+	serializer, ok := stack.Serialize.Get("OperationSerializer")
+	if !ok {
+		return errors.New("kmsclient: this version of the SDK has no OperationSerializer; no request can be attested")
+	}
+	a := &attested{recipient: r, pins: p, serializer: serializer}
+	if err := stack.Initialize.Add(attestedCall{a}, middleware.Before); err != nil {
+		return err
+	}
+	// Before signing, which the retry loop is around: see attestedAttempt.
+	if err := stack.Finalize.Insert(endpointGuard{op: stack.ID(), anyHost: anyHost}, "Signing", middleware.Before); err != nil {
+		return err
+	}
+	return stack.Finalize.Insert(attestedAttempt{a}, "Signing", middleware.Before)
+}
+
+type attestedCall struct{ *attested }
+
+func (attestedCall) ID() string { return "KeyvouchAttestedCall" }
+
+func (a attestedCall) HandleInitialize(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (
+	middleware.InitializeOutput, middleware.Metadata, error,
+) {
+	c := newCall(in.Parameters)
+	if c == nil {
+		return next.HandleInitialize(ctx, in)
+	}
+	if *c.recipient != nil {
+		return middleware.InitializeOutput{}, middleware.Metadata{}, &Error{Op: c.op, Reason: ReasonRecipientSet,
+			Detail: "the input has a Recipient: leave it nil, the client sets one with a fresh document for a key of its own"}
+	}
+	if err := a.nameKey(c); err != nil {
+		return middleware.InitializeOutput{}, middleware.Metadata{}, named(c.op, err)
+	}
+	a.call, in.Parameters = c, c.input
+
+	out, metadata, err := next.HandleInitialize(ctx, in)
+	if err != nil {
+		return middleware.InitializeOutput{}, metadata, explain(c.op, c.requestedKey(), err)
+	}
+	if err := a.judge(c, out.Result); err != nil {
+		return middleware.InitializeOutput{}, metadata, named(c.op, err)
+	}
+	return out, metadata, nil
+}
+
+// nameKey checks the request's key, and sends the pinned one where KMS would
+// otherwise take whatever key the ciphertext names.
+func (a *attested) nameKey(c *call) error {
+	if c.keyID == nil {
+		return nil
+	}
+	if *c.keyID != nil {
+		return a.pins.checkRequest(**c.keyID)
+	}
+	if only, ok := a.pins.only(); ok && c.keyOptional {
+		*c.keyID = &only
+	}
+	return nil
+}
+
+// judge checks an answer, opens its envelope and fills in the plaintext.
+func (a *attested) judge(c *call, output any) error {
+	got, ok := newAnswer(output)
+	if !ok {
+		return &Error{Reason: ReasonNoEnvelope, Detail: fmt.Sprintf("the answer is a %T", output)}
+	}
+	// The API reference: "the Plaintext field is null or empty".
+	if len(*got.plaintext) != 0 {
+		return &Error{Reason: ReasonPlaintextInAnswer,
+			Detail: "the answer holds a plaintext in the clear, which KMS never sends to a recipient: someone else answered"}
+	}
+	if len(*got.envelope) == 0 {
+		return &Error{Reason: ReasonNoEnvelope, Detail: "the answer holds no CiphertextForRecipient: the request's recipient was dropped on the way, or someone else answered"}
+	}
+	if c.keyID != nil {
+		var answered string
+		if got.keyID != nil {
+			answered = *got.keyID
+		}
+		if err := a.pins.checkAnswer(c.requestedKey(), answered); err != nil {
+			return err
+		}
+	}
+	plaintext, err := a.recipient.open(*got.envelope)
+	if err != nil {
+		return &Error{Reason: ReasonEnvelope, Detail: "the answer isn't for this client", Err: err}
+	}
+	if n := len(plaintext); n == 0 || c.sized && n != c.size {
+		clear(plaintext)
+		return &Error{Reason: ReasonPlaintextSize, Detail: fmt.Sprintf("the answer's plaintext has %d bytes, %s", n, c.sizeWanted())}
+	}
+	*got.plaintext, *got.envelope = plaintext, nil
+	return nil
+}
+
+func (c *call) sizeWanted() string {
+	switch {
+	case c.size != 0:
+		return fmt.Sprintf("the request asked for %d", c.size)
+	case c.sized:
+		return "and the request asked for no size that the client knows"
+	}
+	return "must have some"
+}
+
+// named puts the operation into one of our errors.
+func named(op string, err error) error {
+	var e *Error
+	if errors.As(err, &e) && e.Op == "" {
+		e.Op = op
+	}
+	return err
+}
+
+// attestedAttempt attests inside the retry loop, so that no back-off, however
+// long, ends with an old document. By then the SDK has serialised the input:
+// it is serialised again, with the document, and the hash that the signature
+// covers is taken again.
+type attestedAttempt struct{ *attested }
+
+func (attestedAttempt) ID() string { return "KeyvouchAttestedAttempt" }
+
+func (a attestedAttempt) HandleFinalize(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (
+	middleware.FinalizeOutput, middleware.Metadata, error,
+) {
+	if a.call == nil {
+		return next.HandleFinalize(ctx, in)
+	}
+	ctx, err := a.attest(ctx, in.Request)
+	if err != nil {
+		return middleware.FinalizeOutput{}, middleware.Metadata{}, named(a.call.op, err)
+	}
+	return next.HandleFinalize(ctx, in)
+}
+
+func (a *attested) attest(ctx context.Context, transportRequest any) (context.Context, error) {
+	request, ok := transportRequest.(*smithyhttp.Request)
+	if !ok {
+		return nil, fmt.Errorf("kmsclient: not an HTTP request: %T", transportRequest)
+	}
+	info, err := a.recipient.info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	*a.call.recipient = info
+	if _, _, err := a.serializer.HandleSerialize(ctx, middleware.SerializeInput{Parameters: a.call.input, Request: request}, done{}); err != nil {
+		return nil, fmt.Errorf("kmsclient: can't serialise the request with its document: %w", err)
+	}
+	hash := sha256.New()
+	if _, err := io.Copy(hash, request.GetStream()); err != nil {
+		return nil, fmt.Errorf("kmsclient: can't hash the request: %w", err)
+	}
+	if err := request.RewindStream(); err != nil {
+		return nil, fmt.Errorf("kmsclient: can't rewind the request: %w", err)
+	}
+	return v4.SetPayloadHash(ctx, hex.EncodeToString(hash.Sum(nil))), nil
+}
+
+// done ends the serialisation: what follows in the stack has run already.
+type done struct{}
+
+func (done) HandleSerialize(context.Context, middleware.SerializeInput) (middleware.SerializeOutput, middleware.Metadata, error) {
+	return middleware.SerializeOutput{}, middleware.Metadata{}, nil
+}

@@ -1,0 +1,57 @@
+package kmsclient
+
+import (
+	"crypto/tls"
+	"net/http"
+	"time"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+)
+
+const (
+	// attemptTimeout bounds one attempt, from dialing to the last byte of the
+	// answer, so that a parent that swallows bytes can't hold a call for ever.
+	// KMS answers in milliseconds.
+	attemptTimeout = 30 * time.Second
+	// maxAnswerSize bounds an answer's body in bytes. The largest ones, lists
+	// of 1000 entries, have some 300 KB.
+	maxAnswerSize = 4 << 20
+	// maxAnswerHeaderSize bounds an answer's header in bytes.
+	maxAnswerHeaderSize = 64 << 10
+)
+
+// newChannel returns the HTTP client whose TLS ends in KMS and nowhere else.
+// What surrounds the process has no say: no proxy variables, no CA bundle or
+// certificate files of the system's, no redirects. The host name that is
+// verified is the endpoint's, as in any HTTP client.
+func newChannel(opts Options) *http.Client {
+	transport := awshttp.NewBuildableClient().GetTransport() // with the SDK's limits and timeouts
+	transport.Proxy = nil
+	if opts.Dial != nil {
+		transport.DialContext = opts.Dial
+	}
+	roots := opts.RootCAs
+	if roots == nil {
+		roots = amazonRoots()
+	}
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	transport.MaxResponseHeaderBytes = maxAnswerHeaderSize
+	return &http.Client{
+		Transport: boundedTransport{transport},
+		Timeout:   attemptTimeout,
+		// The SDK's own client follows 307 and 308 to whatever host they name.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// boundedTransport bounds the bodies of answers.
+type boundedTransport struct{ *http.Transport }
+
+func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := t.Transport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	response.Body = http.MaxBytesReader(nil, response.Body, maxAnswerSize)
+	return response, nil
+}

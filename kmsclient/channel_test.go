@@ -1,0 +1,272 @@
+package kmsclient
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"golang.org/x/crypto/x509roots/fallback/bundle"
+)
+
+func newSPKI(t testing.TB) []byte {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spki
+}
+
+var decryptInput = &kms.DecryptInput{CiphertextBlob: []byte("blob")}
+
+// honest answers a Decrypt as KMS would.
+func honest(t testing.TB) func(r stubRequest) (int, any) {
+	return func(r stubRequest) (int, any) {
+		return http.StatusOK, object{"KeyId": keyA, "CiphertextForRecipient": r.seal(t, []byte("plaintext"))}
+	}
+}
+
+func TestDefaultRoots(t *testing.T) {
+	want := []string{
+		"Amazon Root CA 1",
+		"Amazon Root CA 2",
+		"Amazon Root CA 3",
+		"Amazon Root CA 4",
+		"Starfield Services Root Certificate Authority - G2",
+	}
+	var got []string
+	pool := x509.NewCertPool()
+	for root := range bundle.Roots() {
+		certificate, err := x509.ParseCertificate(root.Certificate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ofAmazon(certificate) {
+			got = append(got, certificate.Subject.CommonName)
+			pool.AddCert(certificate)
+			switch key := certificate.PublicKey.(type) {
+			case *rsa.PublicKey, *ecdsa.PublicKey:
+			default:
+				t.Errorf("%s has a key of type %T", certificate.Subject.CommonName, key)
+			}
+			if root.Constraint != nil {
+				t.Errorf("%s is constrained: see whether KMS's certificates still lead to it", certificate.Subject.CommonName)
+			}
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("roots %q, want %q", got, want)
+	}
+	if !pool.Equal(amazonRoots()) {
+		t.Error("amazonRoots has others")
+	}
+}
+
+func TestDefaultChannel(t *testing.T) {
+	// What an attacker who sets up the process's surroundings would try.
+	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+	t.Setenv("SSL_CERT_FILE", "/nonexistent")
+	t.Setenv("AWS_CA_BUNDLE", "/nonexistent")
+	transport := newChannel(Options{}).Transport.(boundedTransport).Transport
+	if transport.Proxy != nil {
+		t.Error("a proxy")
+	}
+	c := transport.TLSClientConfig
+	if c.InsecureSkipVerify || c.ServerName != "" || c.VerifyPeerCertificate != nil || c.MinVersion < tls.VersionTLS12 {
+		t.Errorf("TLS configuration %+v", c)
+	}
+	if c.RootCAs == nil || !c.RootCAs.Equal(amazonRoots()) {
+		t.Error("other roots")
+	}
+	if transport.DialContext == nil || transport.DialTLSContext != nil {
+		t.Error("dialing")
+	}
+}
+
+// The proxy of the environment is not asked, even where it would answer.
+func TestNoProxy(t *testing.T) {
+	asked := make(chan string, 10)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked <- r.Method }))
+	defer proxy.Close()
+	t.Setenv("HTTPS_PROXY", proxy.URL)
+	s := newStub(t, honest(t))
+	client, _ := s.client(t)
+	if _, err := client.Decrypt(t.Context(), decryptInput); err != nil {
+		t.Error(err)
+	}
+	select {
+	case m := <-asked:
+		t.Errorf("the proxy got a %s", m)
+	default:
+	}
+}
+
+func TestOtherServers(t *testing.T) {
+	_, otherRoots := newCertificate(t, []string{host})
+	tests := []struct {
+		name  string
+		names []string
+		edit  func(*Options)
+	}{
+		{"certificate of another host", []string{"example.com"}, func(*Options) {}},
+		{"certificate of another region's KMS", []string{"kms.us-east-1.amazonaws.com"}, func(*Options) {}},
+		{"root that isn't accepted", []string{host}, func(o *Options) { o.RootCAs = otherRoots }},
+		{"root that isn't Amazon's", []string{host}, func(o *Options) { o.RootCAs = nil }},
+		{"no roots", []string{host}, func(o *Options) { o.RootCAs = x509.NewCertPool() }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStubFor(t, test.names, honest(t))
+			client, _ := s.client(t, test.edit)
+			out, err := client.Decrypt(t.Context(), decryptInput)
+			wantError(t, err, "Decrypt", ReasonChannel)
+			if out != nil || len(s.seen()) != 0 {
+				t.Errorf("output %v, %d requests", out, len(s.seen()))
+			}
+		})
+	}
+}
+
+// TLS 1.1 and below are refused.
+func TestOldTLS(t *testing.T) {
+	s := newStub(t, honest(t))
+	s.TLS.MaxVersion = tls.VersionTLS11
+	s.TLS.MinVersion = tls.VersionTLS10
+	client, _ := s.client(t)
+	_, err := client.Decrypt(t.Context(), decryptInput)
+	wantError(t, err, "Decrypt", ReasonChannel)
+}
+
+// The certificate is that of the connection that Dial made, for the host of
+// the endpoint, and Dial is told that host.
+func TestDial(t *testing.T) {
+	s := newStub(t, honest(t))
+	addresses := make(chan string, 10)
+	client, _ := s.client(t, func(o *Options) {
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			addresses <- network + " " + address
+			return s.dial(ctx, network, address)
+		}
+	})
+	if _, err := client.Decrypt(t.Context(), decryptInput); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-addresses; got != "tcp "+host+":443" {
+		t.Errorf("dialed %q", got)
+	}
+}
+
+// No redirect is followed, to no host.
+func TestRedirect(t *testing.T) {
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		elsewhere := newStub(t, honest(t))
+		redirecting := newStub(t, nil)
+		redirecting.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL+"/", status)
+		})
+		client, _ := redirecting.client(t)
+		out, err := client.Decrypt(t.Context(), decryptInput)
+		if err == nil || out != nil || len(elsewhere.seen()) != 0 {
+			t.Errorf("%d: output %v, error %v, %d requests elsewhere", status, out, err, len(elsewhere.seen()))
+		}
+		wantError(t, err, "Decrypt", ReasonKMS)
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	s := newStub(t, honest(t))
+	for _, test := range []struct {
+		endpoint string
+		own      bool // roots
+		want     Reason
+	}{
+		{"http://" + host, true, ReasonEndpoint},
+		{"http://" + host, false, ReasonEndpoint},
+		{"HTTP://" + host, true, ReasonEndpoint},
+		{"https://kms.example.com", false, ReasonEndpoint},
+		{"https://127.0.0.1:1", false, ReasonEndpoint},
+		{"https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com", false, ReasonEndpoint},
+		{"https://" + host, false, ReasonChannel}, // not Amazon's root
+	} {
+		client := newTestClient(t, testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, Dial: s.dial, RootCAs: map[bool]*x509.CertPool{true: s.roots}[test.own]},
+			func(o *kms.Options) { o.BaseEndpoint = aws.String(test.endpoint) })
+		_, err := client.Decrypt(t.Context(), decryptInput)
+		wantError(t, err, "Decrypt", test.want)
+		_, err = client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(keyA), Plaintext: []byte("p")})
+		if test.want == ReasonEndpoint {
+			wantError(t, err, "Encrypt", test.want)
+		} else if err == nil {
+			t.Error("Encrypt succeeded")
+		}
+	}
+	client := newTestClient(t, testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, Dial: s.dial, RootCAs: s.roots},
+		func(o *kms.Options) { o.EndpointOptions.DisableHTTPS = true })
+	_, err := client.Decrypt(t.Context(), decryptInput)
+	wantError(t, err, "Decrypt", ReasonEndpoint)
+	if n := len(s.seen()); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+func TestKMSHost(t *testing.T) {
+	for _, host := range []string{
+		"kms.us-east-1.amazonaws.com", "kms-fips.us-gov-west-1.amazonaws.com", "kms.eu-central-2.api.aws", "kms-fips.us-east-2.api.aws",
+		"kms.cn-north-1.amazonaws.com.cn", "kms.cn-northwest-1.api.amazonwebservices.com.cn", "kms.eusc-de-east-1.amazonaws.eu",
+		"kms.us-iso-east-1.c2s.ic.gov", "kms.us-isob-east-1.sc2s.sgov.gov", "kms.ap-southeast-5.amazonaws.com",
+		"vpce-0123456789abcdef0-abcdefgh.kms.us-east-1.vpce.amazonaws.com",
+		"vpce-0123456789abcdef0-abcdefgh-us-east-1a.kms-fips.us-east-1.vpce.amazonaws.com",
+	} {
+		if !kmsHost.MatchString(host) {
+			t.Errorf("%s is refused", host)
+		}
+	}
+	for _, host := range []string{
+		"", "kms.amazonaws.com", "amazonaws.com", "kms.us-east-1.amazonaws.com.example.com", "kms.us-east-1xamazonaws.com",
+		"kms.s3.amazonaws.com", "kms.s3-us-west-2.amazonaws.com", "a.kms.us-east-1.amazonaws.com", "s3.us-east-1.amazonaws.com",
+		"kms.us-east-1.elb.amazonaws.com", "abc.execute-api.us-east-1.amazonaws.com", "kms.us-east-1.amazonaws.com.", "kms.us-east-1.on.aws",
+		"xkms.us-east-1.amazonaws.com", "kms.us-east-1.amazonaws.com\nx", "kms..amazonaws.com",
+	} {
+		if kmsHost.MatchString(host) {
+			t.Errorf("%s is accepted", host)
+		}
+	}
+}
+
+// An answer without end doesn't fill the memory.
+func TestAnswerSize(t *testing.T) {
+	s := newStub(t, nil)
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		_, _ = w.Write([]byte(`{"KeyId":"`))
+		block := make([]byte, 1<<16)
+		for i := range block {
+			block[i] = 'a'
+		}
+		for range 4 * maxAnswerSize / len(block) {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
+		_, _ = w.Write([]byte(`"}`))
+	})
+	client, _ := s.client(t)
+	out, err := client.Decrypt(t.Context(), decryptInput)
+	if err == nil || out != nil {
+		t.Errorf("output %v, error %v", out != nil, err)
+	}
+}

@@ -1,0 +1,93 @@
+// Package kmsclient makes AWS KMS clients for Nitro Enclaves: real
+// *[kms.Client] values, whose answers only this enclave can decrypt.
+//
+//	session, err := nsm.Open()
+//	…
+//	dialer := vsockproxy.Dialer{Endpoint: vsockproxy.Vsock(vsockproxy.ParentCID, 8000)}
+//	client, err := kmsclient.New(ctx, cfg, session, kmsclient.Options{
+//		KeyIDs: []string{"arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"},
+//		Dial:   dialer.DialContext,
+//	})
+//	…
+//	out, err := client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: blob})
+//	// out.Plaintext is there, as with any KMS client
+//
+// Since it is the SDK's own type, it goes wherever a *kms.Client does: into the
+// AWS Encryption SDK, gocloud.dev's secrets, Tink.
+//
+// # What happens in a call
+//
+// Five operations of KMS take a recipient: Decrypt, GenerateDataKey,
+// GenerateDataKeyPair, GenerateRandom and DeriveSharedSecret. On each call of
+// one of them the client
+//
+//   - asks the Nitro Security Module for an attestation document that holds the
+//     client's RSA public key, and sends it as the request's Recipient, in a
+//     copy of the input. KMS checks the document and compares its PCRs with the
+//     conditions in the key's policy (kms:RecipientAttestation:ImageSha384 and
+//     kms:RecipientAttestation:PCR<n>);
+//   - gets no plaintext in the answer, but an envelope for that RSA key, opens
+//     it, and puts the plaintext where the SDK has it without attestation:
+//     Plaintext, PrivateKeyPlaintext or SharedSecret. CiphertextForRecipient
+//     is then nil, for nobody has a use for it.
+//
+// All other operations pass unchanged. The input is never written to; leave
+// its Recipient nil.
+//
+// Every attempt, if the SDK retries, has a new document, made after the
+// waiting: none grows old in a back-off. A document lives as long as its
+// certificate, three hours at most, by KMS's own clock.
+//
+// # What is refused
+//
+// An envelope proves nothing about who made it: the public key it is for is in
+// the attestation document, and the parent instance can read documents. That
+// an answer is from KMS is known only because TLS ends there. So the client
+//
+//   - brings its own HTTP client, with TLS 1.2 or later, the roots of Amazon
+//     and no others (or Options.RootCAs), the endpoint's host name verified, no
+//     proxy of the environment, no CA bundle of the environment, no redirects;
+//   - sends nothing to an endpoint that isn't https, or whose name isn't one of
+//     KMS's while Amazon's roots are in use, which certify the servers of every
+//     AWS customer too: a hostile AWS_ENDPOINT_URL leads nowhere;
+//   - takes answers only from the KMS keys in Options.KeyIDs, since a plaintext
+//     from another's key is that other's choice;
+//   - refuses an answer that holds a plaintext in the clear, or no envelope, or
+//     an envelope for another key, or a plaintext of another size than the one
+//     asked for.
+//
+// In each case the output is nil and the error is an [Error] with a [Reason].
+//
+// # When KMS denies
+//
+// KMS has no error of its own for attestation. A document whose PCRs aren't
+// those in the key policy ends in an AccessDeniedException, as does a missing
+// permission; the Error says so. Compare the policy with the PCRs of the very
+// image that runs. In debug mode PCR0, PCR1 and PCR2 are zeros, so no policy
+// for a real image matches. And mind the clock: the enclave's drifts, and with
+// it the dates of signatures.
+//
+// # Entropy
+//
+// The RSA key, TLS and all else take their randomness from crypto/rand, that is
+// from the kernel. Seed the kernel from the NSM at boot, before New, if nothing
+// else does: read from the *nsm.Session and write to /dev/random, with the
+// ioctl that credits it. crypto/rsa takes no other reader since Go 1.26.
+//
+// # Credentials
+//
+// An enclave has no instance metadata service and no environment but that of
+// its image. Put an aws.CredentialsProvider into the aws.Config that gets them
+// some other way and refreshes them. They needn't be secret from the parent,
+// which usually hands them over: the key policy's conditions on the document
+// are what protects the key.
+//
+// # Limits
+//
+// The client has one RSA key, made by New, for life; make a new client to have
+// a new one. An attempt has 30 seconds from dialing to the last byte. Options
+// of a single call (the optFns of client.Decrypt and so on) are the SDK's own
+// and come last: one that sets HTTPClient or empties APIOptions takes away what
+// is promised here. Plaintexts are in ordinary memory of the Go runtime, which
+// may move and copy them.
+package kmsclient

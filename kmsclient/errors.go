@@ -1,0 +1,175 @@
+package kmsclient
+
+import (
+	"crypto/x509"
+	"errors"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// Reason names the rule that a call broke. The strings are stable: log them,
+// count them, compare them.
+type Reason string
+
+// Reasons that are the caller's own mistakes. Nothing was sent.
+const (
+	// ReasonInvalidOptions: New was given options that can't be meant.
+	ReasonInvalidOptions Reason = "invalid-options"
+	// ReasonRecipientSet: the input has a Recipient, which is for the client
+	// to set.
+	ReasonRecipientSet Reason = "recipient-set"
+	// ReasonKeyNotPinned: the request names a KMS key that Options.KeyIDs
+	// doesn't.
+	ReasonKeyNotPinned Reason = "key-not-pinned"
+	// ReasonEndpoint: the request would go to an address that isn't https, or
+	// that isn't KMS's while the default roots are in use.
+	ReasonEndpoint Reason = "endpoint"
+)
+
+// Reasons about the recipient's key and its attestation document. Nothing was
+// sent.
+const (
+	// ReasonRecipientKey: New couldn't make the RSA key.
+	ReasonRecipientKey Reason = "recipient-key"
+	// ReasonAttestation: the attester failed.
+	ReasonAttestation Reason = "attestation"
+	// ReasonDocumentSize: the attester's document is empty or larger than
+	// MaxDocumentSize.
+	ReasonDocumentSize Reason = "document-size"
+)
+
+// Reasons about the answer. It is dropped, whatever it holds.
+const (
+	// ReasonPlaintextInAnswer: the answer holds a plaintext, which KMS never
+	// sends to a recipient: the answer isn't to the request that was sent.
+	ReasonPlaintextInAnswer Reason = "plaintext-in-answer"
+	// ReasonNoEnvelope: the answer holds no envelope for the recipient.
+	ReasonNoEnvelope Reason = "no-envelope"
+	// ReasonAnswerKey: the answer is from a KMS key that isn't the one asked
+	// for, or not a pinned one, or it doesn't say from which.
+	ReasonAnswerKey Reason = "answer-key"
+	// ReasonEnvelope: the envelope can't be opened with the client's key.
+	ReasonEnvelope Reason = "envelope"
+	// ReasonPlaintextSize: the plaintext is empty or hasn't the size asked for.
+	ReasonPlaintextSize Reason = "plaintext-size"
+)
+
+// Reasons why there is no answer.
+const (
+	// ReasonAccessDenied: KMS refuses, by the key's policy or the caller's.
+	// A document with other PCRs than the policy demands ends here.
+	ReasonAccessDenied Reason = "access-denied"
+	// ReasonKMS: KMS answered with another error: errors.As finds the SDK's
+	// type of it, or smithy.APIError for its code.
+	ReasonKMS Reason = "kms-error"
+	// ReasonChannel: no connection, no TLS, or no answer within the time that
+	// an attempt has.
+	ReasonChannel Reason = "channel"
+)
+
+// Error is the error of New and of the five attested operations. The SDK puts
+// its own *smithy.OperationError around it; errors.As finds both, and finds
+// the SDK's errors beneath:
+//
+//	var e *kmsclient.Error
+//	if errors.As(err, &e) && e.Reason == kmsclient.ReasonAccessDenied { … }
+//	var disabled *types.DisabledException
+//	if errors.As(err, &disabled) { … }
+//
+// Other operations give the SDK's errors only, but for ReasonEndpoint.
+type Error struct {
+	// Op is the operation, such as "Decrypt", or "New".
+	Op string
+	// Reason says which rule was broken.
+	Reason Reason
+	// KeyID is the KMS key at fault, if it is about one: as the caller wrote
+	// it, or as KMS answered.
+	KeyID string
+	// Detail says what was found and what to do. It holds no secrets.
+	Detail string
+	// Err is the cause, or nil.
+	Err error
+}
+
+// Error returns all that the fields say in one line.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("kmsclient: ")
+	if e.Op != "" {
+		b.WriteString(e.Op + ": ")
+	}
+	b.WriteString(string(e.Reason))
+	if e.KeyID != "" {
+		b.WriteString(" (key " + e.KeyID + ")")
+	}
+	if e.Detail != "" {
+		b.WriteString(": " + e.Detail)
+	}
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
+	}
+	return b.String()
+}
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// explain puts a reason and a hint around an error of the SDK. It leaves alone
+// what is explained already, what says that a dry run succeeded, and what
+// comes of neither KMS nor the channel: a missing credential, a cancelled
+// context.
+func explain(op, keyID string, err error) error {
+	var ours *Error
+	var dryRun *types.DryRunOperationException
+	if errors.As(err, &ours) || errors.As(err, &dryRun) {
+		return err
+	}
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		reason := ReasonKMS
+		if api.ErrorCode() == "AccessDeniedException" {
+			reason = ReasonAccessDenied
+		}
+		return &Error{Op: op, Reason: reason, KeyID: keyID, Detail: hints[api.ErrorCode()], Err: err}
+	}
+	var canceled *smithy.CanceledError
+	var send *smithyhttp.RequestSendError
+	if errors.As(err, &send) && !errors.As(err, &canceled) {
+		return &Error{Op: op, Reason: ReasonChannel, KeyID: keyID, Detail: channelHint(err), Err: err}
+	}
+	return err
+}
+
+// hints say what usually is behind an error code of KMS. KMS has no error of
+// its own for a document that it doesn't accept.
+var hints = map[string]string{
+	"AccessDeniedException": "the key policy and the caller's IAM policy must allow this; " +
+		"kms:RecipientAttestation:ImageSha384 and :PCR<n> in them must be the PCRs of this very image, in lower-case hex; " +
+		"an enclave started in debug mode has zeros in PCR0 to PCR2; " +
+		"KMS refuses a document that is not valid at its own clock",
+	"InvalidCiphertextException": "the ciphertext, its encryption context (which must be the same as for encryption, byte for byte) or its key isn't the right one",
+	"IncorrectKeyException":      "the ciphertext was made with another KMS key than the one sent",
+	"ValidationException": "KMS doesn't accept the request; if it is about the attestation document, " +
+		"the document may have expired on the way (check the enclave's clock) or not be from a real Nitro Security Module",
+	"UnrecognizedClientException": "KMS doesn't know these credentials, or not in this region; credentials of a role need their session token too",
+	"ExpiredTokenException":       "the credentials have expired; an enclave can't refresh them by itself, give it a credentials provider that can",
+	"InvalidSignatureException":   "the secret key is wrong, or the enclave's clock is; an enclave's clock drifts unless something sets it",
+}
+
+func channelHint(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &unknown):
+		return "whoever answered isn't KMS or isn't certified by an accepted root: TLS must reach from the enclave to KMS, with nothing that ends it in between"
+	case errors.As(err, &host):
+		return "whoever answered has the certificate of another host: check that the parent forwards this connection to the endpoint's host"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the certificate isn't valid at the enclave's clock: an enclave's clock drifts unless something sets it"
+	}
+	return "no answer from KMS: check that the parent's proxy runs and allows the endpoint's host"
+}

@@ -1,0 +1,58 @@
+package kmsclient
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+
+	"github.com/keyvouch/keyvouch/nsm"
+)
+
+// Attester makes attestation documents. *[nsm.Session] is one.
+//
+// It must be safe for concurrent use if the client is used so, and should
+// honour the context.
+type Attester interface {
+	Attest(ctx context.Context, r nsm.AttestationRequest) ([]byte, error)
+}
+
+// Options configure a client. The zero value is refused: KeyIDs is the one
+// thing that cannot be guessed.
+type Options struct {
+	// KeyIDs are the full ARNs of the KMS keys that the client may use, such as
+	// arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab.
+	// A request that names another is refused before it is sent, and an answer
+	// from another after. With exactly one, a Decrypt that names no key is sent
+	// with that one.
+	//
+	// Aliases and bare key IDs are refused: whoever has kms:UpdateAlias can
+	// point an alias to a key of theirs, and a bare ID doesn't say in whose
+	// account it is.
+	KeyIDs []string
+
+	// UnsafeAnyKey accepts answers from any KMS key. Whoever can choose the
+	// ciphertexts that the enclave decrypts can then give it plaintexts of
+	// their own, from a key of their own. KeyIDs must be empty.
+	//
+	// What stays: a request for one key by its full ARN must be answered by
+	// that key.
+	UnsafeAnyKey bool
+
+	// KeyBits is the size of the recipient's RSA key, 2048, 3072 or 4096; 0 is
+	// 2048. Making a key of 2048 bits takes about 50 ms, and one of 4096 bits
+	// up to seconds.
+	KeyBits int
+
+	// Dial makes the connections to KMS: the DialContext of a vsock dialer
+	// inside an enclave. It gets "tcp" and the endpoint's host:port, and what
+	// it returns is used for TLS with that host. It may be called
+	// concurrently. Nil dials TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// RootCAs are the only roots that the endpoint's certificate may lead to.
+	// Nil is the roots of Amazon Trust Services, from which all of KMS's
+	// public endpoints have their certificates. Those roots certify every AWS
+	// customer's servers as well, so with nil the endpoint's name must be one
+	// of KMS's own; with roots of your own it may be any.
+	RootCAs *x509.CertPool
+}
