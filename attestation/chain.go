@@ -43,17 +43,17 @@ func (v *Verifier) verifyChain(p *payload, now, start time.Time) ([]*x509.Certif
 				return nil, &Error{Reason: ReasonCertificateMalformed, Field: field, Err: err}
 			}
 			path[i] = c
+			// The links come first: in a misordered bundle every certificate
+			// is sound, only out of place.
+			if err := checkLink(path[i-1], path[i], field); err != nil {
+				return nil, err
+			}
 		}
 		if err := checkCertificate(path[i], field, i, len(path)); err != nil {
 			return nil, err
 		}
 		if err := checkValidity(path[i], field, now, start); err != nil {
 			return nil, err
-		}
-		if i > 0 {
-			if err := checkLink(path[i-1], path[i], field); err != nil {
-				return nil, err
-			}
 		}
 	}
 	for i := 1; i < len(path); i++ {
