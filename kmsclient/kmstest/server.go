@@ -29,7 +29,7 @@ const (
 	MaxRecordedRequests = 1024
 
 	defaultRegion = "us-east-1"
-	defaultRole   = "arn:aws:iam::111122223333:role/enclave"
+	defaultRole   = "iam::111122223333:role/enclave"
 	contentType   = "application/x-amz-json-1.1"
 	targetPrefix  = "TrentService." // KMS's name in its protocol
 	maxHeader     = 64 << 10
@@ -53,8 +53,8 @@ type Options struct {
 	// is made up; Config carries it.
 	Credentials aws.Credentials
 	// RoleARN is the IAM role behind the credentials, for key policies that
-	// name it; arn:aws:iam::111122223333:role/enclave if empty. Its account
-	// owns the keys.
+	// name it; arn:aws:iam::111122223333:role/enclave (in the region's
+	// partition) if empty. Its account and partition are those of the keys.
 	RoleARN string
 	// WithoutIAMPermissions says that the role has no IAM policy for KMS, so
 	// that a key policy's statement for the account grants it nothing. If
@@ -165,7 +165,7 @@ func newServer(options Options) (*Server, error) {
 	}
 	role := options.RoleARN
 	if role == "" {
-		role = defaultRole
+		role = "arn:" + partition(s.region) + ":" + defaultRole
 	}
 	var err error
 	if s.caller, err = newCaller(role, options.WithoutIAMPermissions); err != nil {
@@ -177,6 +177,16 @@ func newServer(options Options) (*Server, error) {
 		}
 	}
 	return s, nil
+}
+
+func partition(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	}
+	return "aws"
 }
 
 func kmsHostName(region string) string {
