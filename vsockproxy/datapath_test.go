@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -325,44 +323,6 @@ func TestStalledWriteEnds(t *testing.T) {
 		r.log.wantEnd(t, endIdle)
 		close(ended)
 	})
-}
-
-// One direction rests for longer than the idle timeout while the other moves.
-func TestMovingConnectionIsNotIdle(t *testing.T) {
-	r := &relay{idle: time.Millisecond, began: time.Now()}
-	src := &restingConn{other: r, rests: 5}
-	n, err := r.read(src, make([]byte, 8))
-	if n != 2 || err != nil {
-		t.Fatalf("read %d bytes, %v; want 2 bytes after 5 rests", n, err)
-	}
-	src.rests = 1
-	src.other = nil
-	if _, err := r.read(src, make([]byte, 8)); !errors.Is(err, errIdle) {
-		t.Fatalf("error %v with nothing moving, want %v", err, errIdle)
-	}
-}
-
-// restingConn runs into its read deadline a few times, just after the opposite
-// direction has moved.
-type restingConn struct {
-	net.Conn
-	other    *relay
-	rests    int
-	deadline time.Time
-}
-
-func (c *restingConn) SetReadDeadline(d time.Time) error { c.deadline = d; return nil }
-
-func (c *restingConn) Read(b []byte) (int, error) {
-	if c.rests == 0 {
-		return copy(b, "ok"), nil
-	}
-	c.rests--
-	<-time.After(time.Until(c.deadline))
-	if c.other != nil {
-		c.other.touch()
-	}
-	return 0, os.ErrDeadlineExceeded
 }
 
 // A panic in one connection ends that connection only.

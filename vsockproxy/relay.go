@@ -22,19 +22,24 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // errIdle ends a relay on which nothing moved for the idle timeout.
 var errIdle = errors.New("nothing moved in either direction for the idle timeout")
 
+// partingTimeout replaces a longer idle timeout once one side takes no more
+// bytes, while what that side has already sent is carried across.
+const partingTimeout = time.Second
+
 // relay copies bytes between two connections until both directions have ended.
 //
 // The end of the stream on one side closes the writing half of the other side
-// and leaves the opposite direction alone. An error in either direction cuts
-// both connections.
+// and leaves the opposite direction alone. Every error ends both directions.
 type relay struct {
 	enclave, target *side
-	idle            time.Duration
 
 	toTarget, toEnclave atomic.Int64 // bytes written
 
 	began time.Time
 	moved atomic.Int64 // time of the last progress in either direction, since began
+
+	mu   sync.Mutex // held while a deadline is set, so that part has the last word
+	idle time.Duration
 }
 
 // side is one of the two connections of a relay.
@@ -53,14 +58,32 @@ func newRelay(enclave, target net.Conn, idle time.Duration) *relay {
 	}
 }
 
+// goneError is a failed write: side takes no more bytes.
+type goneError struct {
+	side *side
+	err  error
+}
+
+func (e *goneError) Error() string { return fmt.Sprintf("write to %s: %v", e.side.name, e.err) }
+func (e *goneError) Unwrap() error { return e.err }
+
 // run relays and closes both connections. It returns nil when both sides ended
 // their streams, else the error that came first.
+//
+// It also returns nil when a side ended its stream and closed without waiting for
+// what the other still said. That is how TLS clients leave: the server's last
+// word, its close_notify, finds nobody.
 func (r *relay) run() error {
 	var once sync.Once
 	var first error
 	end := func(err error) {
-		if err != nil {
-			once.Do(func() { first = err })
+		if err == nil {
+			return
+		}
+		once.Do(func() { first = err })
+		if errors.As(err, new(*goneError)) {
+			r.part()
+		} else {
 			r.cut() // wakes the other direction
 		}
 	}
@@ -68,9 +91,28 @@ func (r *relay) run() error {
 	back.Go(func() { end(r.copy(r.enclave, r.target, &r.toEnclave)) })
 	end(r.copy(r.target, r.enclave, &r.toTarget))
 	back.Wait()
+	var gone *goneError
+	if errors.As(first, &gone) && gone.side.ended.Load() {
+		first = nil
+	}
+	if first != nil {
+		r.cut()
+		return first
+	}
 	_ = r.enclave.Close()
 	_ = r.target.Close()
-	return first
+	return nil
+}
+
+// part lets the opposite direction of a failed write run to its end, so that a
+// target's early refusal, say, reaches the enclave whole. It may not take long.
+func (r *relay) part() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.touch()
+	r.idle = min(r.idle, partingTimeout)
+	_ = r.enclave.SetDeadline(r.deadline())
+	_ = r.target.SetDeadline(r.deadline())
 }
 
 // cut closes both connections at once and may be called at any time.
@@ -98,13 +140,10 @@ func (r *relay) copy(dst, src *side, count *atomic.Int64) (err error) {
 	for {
 		n, readErr := r.read(src, buf[:])
 		if err := r.write(dst, buf[:n], count); err != nil {
-			// A side that ends its stream and then closes, without waiting for
-			// what the other still says, is done and not broken. TLS clients
-			// do so: the server's last word, its close_notify, finds nobody.
-			if dst.ended.Load() && !errors.Is(err, errIdle) && !errors.Is(err, net.ErrClosed) {
-				return nil
+			if errors.Is(err, errIdle) || errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("write to %s: %w", dst.name, err)
 			}
-			return fmt.Errorf("write to %s: %w", dst.name, err)
+			return &goneError{dst, err}
 		}
 		if errors.Is(readErr, io.EOF) {
 			src.ended.Store(true)
@@ -124,7 +163,7 @@ func (r *relay) copy(dst, src *side, count *atomic.Int64) (err error) {
 // read reads once. It waits as long as the connection as a whole is not idle.
 func (r *relay) read(src net.Conn, buf []byte) (int, error) {
 	for {
-		if err := src.SetReadDeadline(r.deadline()); err != nil {
+		if err := r.arm(src.SetReadDeadline); err != nil {
 			return 0, err
 		}
 		n, err := src.Read(buf)
@@ -137,7 +176,7 @@ func (r *relay) read(src net.Conn, buf []byte) (int, error) {
 		if n > 0 {
 			return n, nil
 		}
-		if !time.Now().Before(r.deadline()) {
+		if r.isIdle() {
 			return 0, errIdle
 		}
 	}
@@ -146,7 +185,7 @@ func (r *relay) read(src net.Conn, buf []byte) (int, error) {
 // write writes all of buf, and like read waits while the connection is not idle.
 func (r *relay) write(dst net.Conn, buf []byte, count *atomic.Int64) error {
 	for len(buf) > 0 {
-		if err := dst.SetWriteDeadline(r.deadline()); err != nil {
+		if err := r.arm(dst.SetWriteDeadline); err != nil {
 			return err
 		}
 		n, err := dst.Write(buf)
@@ -161,7 +200,7 @@ func (r *relay) write(dst net.Conn, buf []byte, count *atomic.Int64) error {
 		case err == nil:
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
-		case len(buf) > 0 && !time.Now().Before(r.deadline()):
+		case len(buf) > 0 && r.isIdle():
 			return errIdle
 		}
 	}
@@ -170,8 +209,22 @@ func (r *relay) write(dst net.Conn, buf []byte, count *atomic.Int64) error {
 
 func (r *relay) touch() { r.moved.Store(int64(time.Since(r.began))) }
 
+// arm sets a deadline of one of the connections.
+func (r *relay) arm(set func(time.Time) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return set(r.deadline())
+}
+
+func (r *relay) isIdle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !time.Now().Before(r.deadline())
+}
+
 // deadline is when the connection becomes idle unless something moves. One
 // direction may rest as long as the other moves: a long download is not idle.
+// The caller holds mu.
 func (r *relay) deadline() time.Time {
 	return r.began.Add(time.Duration(r.moved.Load()) + r.idle)
 }

@@ -1,0 +1,110 @@
+package vsockproxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// One direction rests for longer than the idle timeout while the other moves.
+func TestMovingConnectionIsNotIdle(t *testing.T) {
+	r := newRelay(nil, nil, time.Millisecond)
+	src := &restingConn{other: r, rests: 5}
+	n, err := r.read(src, make([]byte, 8))
+	if n != 2 || err != nil {
+		t.Fatalf("read %d bytes, %v; want 2 bytes after 5 rests", n, err)
+	}
+	src.rests = 1
+	src.other = nil
+	if _, err := r.read(src, make([]byte, 8)); !errors.Is(err, errIdle) {
+		t.Fatalf("error %v with nothing moving, want %v", err, errIdle)
+	}
+}
+
+// restingConn runs into its read deadline a few times, just after the opposite
+// direction has moved.
+type restingConn struct {
+	net.Conn
+	other    *relay
+	rests    int
+	deadline time.Time
+}
+
+func (c *restingConn) SetReadDeadline(d time.Time) error { c.deadline = d; return nil }
+
+func (c *restingConn) Read(b []byte) (int, error) {
+	if c.rests == 0 {
+		return copy(b, "ok"), nil
+	}
+	c.rests--
+	<-time.After(time.Until(c.deadline))
+	if c.other != nil {
+		c.other.touch()
+	}
+	return 0, os.ErrDeadlineExceeded
+}
+
+// pair returns two ends of one connection.
+func pair(t *testing.T) (a, b duplex) {
+	t.Helper()
+	l := mustListen(t, TCP("127.0.0.1:0"))
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn.(duplex), mustAccept(t, l).(duplex)
+}
+
+// deafConn takes no bytes and says so on a channel.
+type deafConn struct {
+	wrapped
+	refused chan struct{}
+}
+
+func (c deafConn) Write([]byte) (int, error) {
+	close(c.refused)
+	return 0, &net.OpError{Op: "write", Err: syscall.EPIPE}
+}
+
+// A target that refuses the rest of a request, says why, and closes: what it said
+// must arrive.
+func TestLastWordsArrive(t *testing.T) {
+	client, enclave := pair(t)
+	target, server := pair(t)
+	deaf := deafConn{wrapped{target}, make(chan struct{})}
+	r := newRelay(enclave, deaf, time.Hour)
+	ended := make(chan error, 1)
+	go func() { ended <- r.run() }()
+
+	mustWrite(t, client, "a request too large")
+	<-deaf.refused
+	mustWrite(t, server, "413")
+	if err := server.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(client); string(got) != "413" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the relay ended with %v", err)
+	}
+}
+
+// A side that takes no bytes and says nothing does not hold the other one.
+func TestSilentDeafSideIsCut(t *testing.T) {
+	client, enclave := pair(t)
+	target, _ := pair(t)
+	r := newRelay(enclave, deafConn{wrapped{target}, make(chan struct{})}, 20*time.Millisecond)
+	ended := make(chan error, 1)
+	go func() { ended <- r.run() }()
+	mustWrite(t, client, "hello")
+	wantCut(t, client)
+	if err := <-ended; !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("the relay ended with %v, want %v", err, syscall.EPIPE)
+	}
+}
