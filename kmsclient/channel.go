@@ -34,7 +34,10 @@ func newChannel(opts Options) *http.Client {
 	if roots == nil {
 		roots = amazonRoots()
 	}
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	// The rest of the TLS configuration is the SDK's, which knows when FIPS 140
+	// demands other curves.
+	transport.TLSClientConfig.MinVersion = tls.VersionTLS12
+	transport.TLSClientConfig.RootCAs = roots
 	transport.MaxResponseHeaderBytes = maxAnswerHeaderSize
 	return &http.Client{
 		Transport: boundedTransport{transport},

@@ -62,6 +62,9 @@ func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, o
 		return nil, &Error{Op: "New", Reason: ReasonInvalidOptions,
 			Detail: "an option sets HTTPClient, and with it the channel that this package answers for; use Options.Dial and Options.RootCAs"}
 	}
+	if client.Options().Credentials == nil {
+		return nil, &Error{Op: "New", Reason: ReasonInvalidOptions, Detail: "no credentials: set cfg.Credentials, an enclave has nothing to take them from"}
+	}
 	region := client.Options().Region
 	if region == "" {
 		return nil, &Error{Op: "New", Reason: ReasonInvalidOptions, Detail: "no region: set cfg.Region, an enclave has nothing to take it from"}

@@ -25,6 +25,8 @@ func TestNewRefuses(t *testing.T) {
 	good := Options{KeyIDs: []string{keyA}}
 	noRegion := testConfig()
 	noRegion.Region = ""
+	noCredentials := testConfig()
+	noCredentials.Credentials = nil
 	otherRegion := testConfig()
 	otherRegion.Region = "us-east-1"
 	tests := []struct {
@@ -42,6 +44,7 @@ func TestNewRefuses(t *testing.T) {
 		{"key of 2049 bits", testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, KeyBits: 2049}, nil, "KeyBits"},
 		{"negative key size", testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, KeyBits: -1}, nil, "KeyBits"},
 		{"no region", noRegion, &fakeAttester{}, good, nil, "no region"},
+		{"no credentials", noCredentials, &fakeAttester{}, good, nil, "no credentials"},
 		{"region of no pinned key", otherRegion, &fakeAttester{}, good, nil, `"us-east-1"`},
 		{"an option sets the HTTP client", testConfig(), &fakeAttester{}, good,
 			[]func(*kms.Options){func(o *kms.Options) { o.HTTPClient = awshttp.NewBuildableClient() }}, "HTTPClient"},
