@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,18 @@ import (
 
 	"github.com/keyvouch/keyvouch/kmsclient/kmstest"
 )
+
+// testClock is a clock that a test sets while the server reads it.
+type testClock struct{ nanoseconds atomic.Int64 }
+
+func newClock(at time.Time) *testClock {
+	c := &testClock{}
+	c.nanoseconds.Store(at.UnixNano())
+	return c
+}
+
+func (c *testClock) now() time.Time        { return time.Unix(0, c.nanoseconds.Load()).UTC() }
+func (c *testClock) move(by time.Duration) { c.nanoseconds.Add(int64(by)) }
 
 func newServer(t testing.TB, options kmstest.Options) *kmstest.Server {
 	t.Helper()
@@ -289,17 +302,17 @@ func TestNotKMS(t *testing.T) {
 }
 
 func TestClockIsReadAtEveryRequest(t *testing.T) {
-	now := time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC)
-	server := newServer(t, kmstest.Options{Clock: func() time.Time { return now }})
+	clock := newClock(time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC))
+	server := newServer(t, kmstest.Options{Clock: clock.now})
 	for range 2 {
 		response, err := server.Client().Post(server.URL()+"/", "application/x-amz-json-1.1", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		response.Body.Close()
-		if got := response.Header.Get("Date"); got != now.Format(http.TimeFormat) {
-			t.Errorf("Date is %s, want %s", got, now.Format(http.TimeFormat))
+		if got, want := response.Header.Get("Date"), clock.now().Format(http.TimeFormat); got != want {
+			t.Errorf("Date is %s, want %s", got, want)
 		}
-		now = now.Add(time.Hour)
+		clock.move(time.Hour)
 	}
 }

@@ -40,12 +40,37 @@ func signed(t *testing.T, server *kmstest.Server, credentials aws.Credentials, s
 	return request
 }
 
+// send posts a body to the server with a valid signature.
+func send(t *testing.T, server *kmstest.Server, operation, body string) *http.Response {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), "POST", server.URL()+"/", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-Amz-Target", "TrentService."+operation)
+	request.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	credentials, err := server.Config().Credentials.Retrieve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := sha256.Sum256([]byte(body))
+	if err := v4.NewSigner().SignHTTP(t.Context(), credentials, request, hex.EncodeToString(hash[:]), "kms", "us-east-1", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	response, err := server.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response
+}
+
 func TestSignature(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
+	clock := newClock(now)
 	server := newServer(t, kmstest.Options{
 		Credentials: aws.Credentials{AccessKeyID: "ASIAEXAMPLE", SecretAccessKey: "secret", SessionToken: "token",
 			CanExpire: true, Expires: now.Add(time.Hour)},
-		Clock: func() time.Time { return now },
+		Clock: clock.now,
 	})
 	credentials, err := server.Config().Credentials.Retrieve(t.Context())
 	if err != nil {
@@ -146,8 +171,8 @@ func TestSignature(t *testing.T) {
 		})
 	}
 	t.Run("expired credentials", func(t *testing.T) {
-		now = now.Add(time.Hour)
-		response, err := server.Client().Do(signed(t, server, credentials, "kms", "us-east-1", now, nil))
+		clock.move(time.Hour)
+		response, err := server.Client().Do(signed(t, server, credentials, "kms", "us-east-1", clock.now(), nil))
 		if err != nil {
 			t.Fatal(err)
 		}
