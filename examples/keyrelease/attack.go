@@ -1,0 +1,37 @@
+package main
+
+import "slices"
+
+// attack is one thing that a hostile parent does in the embedded run.
+type attack struct {
+	name string
+	does string
+	// stopsAtVerifier is set if only the relying party is attacked: KMS would
+	// have no objection.
+	stopsAtVerifier bool
+}
+
+var attacks = []attack{
+	{name: "image", does: "starts the enclave with an image that differs in one byte"},
+	{name: "debug", does: "starts the enclave in debug mode, to read its console"},
+	{name: "nonce", does: "answers the relying party with a document it kept from before", stopsAtVerifier: true},
+	{name: "root", does: "runs no enclave at all, but signs documents with certificates of its own"},
+	{name: "proxy", does: "leads the enclave's connection to a KMS of its own"},
+}
+
+func attackNames() []string {
+	var names []string
+	for _, a := range attacks {
+		names = append(names, a.name)
+	}
+	return names
+}
+
+// attackNamed returns the attack, or the zero attack if the name is empty.
+func attackNamed(name string) attack {
+	i := slices.IndexFunc(attacks, func(a attack) bool { return a.name == name })
+	if i < 0 {
+		return attack{}
+	}
+	return attacks[i]
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/nsm"
+	"github.com/keyvouch/keyvouch/vsockproxy"
+)
+
+const nsmDevice = "/dev/nsm"
+
+// realEnclave is the run inside a real enclave, against real KMS.
+type realEnclave struct {
+	device, proxy, region, keyID, ciphertext string
+}
+
+func (e *realEnclave) wanted() bool { return *e != realEnclave{} }
+
+func (e *realEnclave) check() error {
+	switch {
+	case e.device != nsmDevice:
+		return fmt.Errorf("-device %q: a real enclave's NSM is %s", e.device, nsmDevice)
+	case e.proxy == "" || e.region == "" || e.keyID == "" || e.ciphertext == "":
+		return errors.New("a real enclave needs all of -proxy, -region, -key-id and -ciphertext")
+	}
+	if _, err := vsockproxy.ParseEndpoint(e.proxy); err != nil {
+		return fmt.Errorf("-proxy: %w", err)
+	}
+	if _, err := base64.StdEncoding.DecodeString(e.ciphertext); err != nil {
+		return fmt.Errorf("-ciphertext: %w", err)
+	}
+	return nil
+}
+
+func (e *realEnclave) release(ctx context.Context, r *report) error {
+	proxy, err := vsockproxy.ParseEndpoint(e.proxy)
+	if err != nil {
+		return err
+	}
+	ciphertext, err := base64.StdEncoding.DecodeString(e.ciphertext)
+	if err != nil {
+		return err
+	}
+	session, err := nsm.Open()
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	if err := showMeasurement(ctx, r, session); err != nil {
+		return err
+	}
+
+	// A real relying party is elsewhere and has the PCRs from the build. That
+	// the enclave accepts itself only shows that it would pass.
+	pcrs, err := ownPCRs(ctx, session)
+	if err != nil {
+		return err
+	}
+	trust := attestation.Policy{Measurements: []attestation.Measurement{{Name: "itself", PCRs: pcrs}}}
+	if pcrs[0].IsZero() {
+		// NewVerifier refuses zero PCRs to expect, and Verify debug mode.
+		trust = attestation.Policy{UnsafeAnyMeasurement: true}
+	}
+	if err := relyingParty(ctx, r, session, trust, attack{}); err != nil {
+		return err
+	}
+
+	if os.Getenv("AWS_ACCESS_KEY_ID") == "" || os.Getenv("AWS_SECRET_ACCESS_KEY") == "" {
+		return errors.New("no AWS credentials: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for a role's, AWS_SESSION_TOKEN in the enclave's environment")
+	}
+	_, err = release(ctx, r, session, releaseRequest{
+		config: aws.Config{
+			Region: e.region,
+			Credentials: credentials.NewStaticCredentialsProvider(
+				os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")),
+		},
+		proxy:      proxy,
+		keyID:      e.keyID,
+		ciphertext: ciphertext,
+	})
+	return err
+}
