@@ -107,7 +107,7 @@ func (h *hardware) Send(request []byte) ([]byte, error) {
 func (h *hardware) sendLocked(request []byte) (_ hfresponse.Response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &Error{Reason: ReasonMalformedResponse, Detail: "the driver reports an impossible response length", Err: fmt.Errorf("%v", p)}
+			err = &Error{Reason: ReasonMalformedResponse, Detail: "the NSM library panicked, as it does on an impossible response length", Err: fmt.Errorf("%v", p)}
 		}
 	}()
 	return h.session.Send(verbatim(request))
