@@ -3,6 +3,7 @@ package kmstest
 import (
 	"crypto/rsa"
 	"crypto/x509"
+	"errors"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -18,6 +19,8 @@ const (
 	// states no other limit.
 	maxDocumentAge = 3 * time.Hour
 )
+
+var errEnvelopeTooLong = errors.New("CiphertextForRecipient too long")
 
 // recipient is an attested enclave that answers are encrypted for. A nil
 // recipient is a request without one.
