@@ -184,6 +184,9 @@ func TestManyConnections(t *testing.T) {
 			})
 		}
 		clients.Wait()
+		if t.Failed() {
+			return // fewer than 200 log lines will come
+		}
 		for range 200 {
 			r.log.wantEnd(t, endClosed)
 		}

@@ -22,8 +22,8 @@ const (
 	maxHandshakeLine = 32
 
 	// handshakeTimeout bounds how long a client of a hybrid listener may take
-	// over its CONNECT line.
-	handshakeTimeout = 5 * time.Second
+	// over its CONNECT line; as long as a Dialer waits by default.
+	handshakeTimeout = DefaultDialTimeout
 
 	// maxHandshakes bounds the connections of one hybrid listener that are in
 	// the handshake or wait for Accept. Further ones wait in the kernel.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/mdlayher/vsock"
 )
@@ -197,7 +198,11 @@ func start(t *testing.T, tr transport, p *Proxy) *running {
 
 func startOn(t *testing.T, l net.Listener, e Endpoint, p *Proxy) *running {
 	t.Helper()
-	r := &running{Dialer: Dialer{Endpoint: e}, log: newLogBook(t)}
+	// Far beyond the defaults: a busy machine must not fail a test.
+	r := &running{Dialer: Dialer{Endpoint: e, Timeout: time.Minute}, log: newLogBook(t)}
+	if p.DialTimeout == 0 {
+		p.DialTimeout = time.Minute
+	}
 	p.Logger = r.log.logger()
 	if p.Allow.entries == nil {
 		p.Allow = mustAllow(t, p.Target)
