@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// ParentCID is the context ID under which a Nitro enclave sees its parent
-	// instance (AWS Nitro Enclaves user guide, "Nitro Enclaves concepts":
-	// "the CID of the parent instance is always 3"). It is not VMADDR_CID_HOST
-	// (2) of <linux/vm_sockets.h>, which in an enclave is nobody.
+	// ParentCID is the context ID under which a Nitro enclave reaches its parent
+	// instance (the CID that AWS's vsock-proxy of aws-nitro-enclaves-cli binds).
+	// It is not VMADDR_CID_HOST (2) of <linux/vm_sockets.h>, which in an enclave
+	// is nobody.
 	ParentCID = 3
 
 	// AnyCID listens on every context ID of this machine: VMADDR_CID_ANY of
