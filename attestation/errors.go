@@ -81,6 +81,8 @@ const (
 	ReasonCertificateExpired Reason = "certificate-expired"
 	// ReasonCertificateNotYetValid: before its start at that time.
 	ReasonCertificateNotYetValid Reason = "certificate-not-yet-valid"
+	// ReasonCertificateRevoked: the policy's Revoked says so.
+	ReasonCertificateRevoked Reason = "certificate-revoked"
 )
 
 // Reasons about what the caller demands of an authentic document.
@@ -150,6 +152,15 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func fail(reason Reason, field, format string, args ...any) *Error {
 	return &Error{Reason: reason, Field: field, Detail: fmt.Sprintf(format, args...)}
+}
+
+// in names the place of an error that was made without knowing it, so that
+// names are put together for errors only.
+func in(field string, err error) error {
+	if e, ok := err.(*Error); ok && e.Field == "" {
+		e.Field = field
+	}
+	return err
 }
 
 // maxShown bounds how much of an untrusted document an error repeats.

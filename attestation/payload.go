@@ -187,20 +187,19 @@ func parsePCRs(r *reader, name string) (map[int]PCR, error) {
 	}
 	pcrs := make(map[int]PCR, n)
 	for range n {
-		index, err := r.expect(name+" key", majorUint)
+		index, err := r.expect("", majorUint)
 		if err != nil {
-			return nil, err
+			return nil, in(name+" key", err)
 		}
 		if index >= MaxPCRs {
 			return nil, fail(ReasonPCRs, name, "index %d is over %d", index, MaxPCRs-1)
 		}
-		field := fmt.Sprintf("%s[%d]", name, index)
 		if _, dup := pcrs[int(index)]; dup {
-			return nil, fail(ReasonFieldDuplicate, field, "occurs twice")
+			return nil, fail(ReasonFieldDuplicate, fmt.Sprintf("%s[%d]", name, index), "occurs twice")
 		}
-		value, err := r.bytes(field, PCRSize, PCRSize, ReasonPCRs)
+		value, err := r.bytes("", PCRSize, PCRSize, ReasonPCRs)
 		if err != nil {
-			return nil, err
+			return nil, in(fmt.Sprintf("%s[%d]", name, index), err)
 		}
 		pcrs[int(index)] = PCR(value)
 	}
@@ -217,9 +216,9 @@ func parseCABundle(r *reader) ([][]byte, error) {
 	}
 	bundle := make([][]byte, n)
 	for i := range bundle {
-		bundle[i], err = r.bytes(bundleField(i), 1, MaxCertificateSize, ReasonFieldSize)
+		bundle[i], err = r.bytes("", 1, MaxCertificateSize, ReasonFieldSize)
 		if err != nil {
-			return nil, err
+			return nil, in(bundleField(i), err)
 		}
 	}
 	return bundle, nil

@@ -14,6 +14,11 @@ type Verifier struct {
 	policy Policy
 	roots  []*x509.Certificate
 	clock  func() time.Time
+	cache  *cache // nil if there is none
+
+	// checkSignature verifies child's signature with parent's key; a test
+	// counts its calls.
+	checkSignature func(parent, child *x509.Certificate) error
 }
 
 // NewVerifier makes a Verifier. It refuses a policy that is empty or
@@ -33,7 +38,10 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 	for i, m := range policy.Measurements {
 		policy.Measurements[i].PCRs = maps.Clone(m.PCRs)
 	}
-	v := &Verifier{policy: policy, clock: policy.Clock, roots: slices.Clone(policy.Roots)}
+	v := &Verifier{policy: policy, clock: policy.Clock, roots: slices.Clone(policy.Roots), checkSignature: checkSignature}
+	if !policy.DisableCache {
+		v.cache = newCache()
+	}
 	if v.clock == nil {
 		v.clock = time.Now
 	}
@@ -77,16 +85,28 @@ func (v *Verifier) Verify(raw []byte, e Expect) (*Document, error) {
 		now = v.clock()
 		start = now.Add(v.policy.MaxSkew)
 	}
-	chain, err := v.verifyChain(p, now, start)
+	path, fresh, err := v.verifyChain(p, now, start)
 	if err != nil {
 		return nil, err
 	}
-	if err := envelope.verify(chain[0].PublicKey.(*ecdsa.PublicKey)); err != nil {
+	if err := envelope.verify(path[len(path)-1].PublicKey.(*ecdsa.PublicKey)); err != nil {
 		return nil, err
 	}
 	checked, err := v.judge(&p.Claims, &e, now, start)
 	if err != nil {
 		return nil, err
 	}
-	return &Document{Claims: p.Claims, Chain: chain, Checked: checked}, nil
+	// Only now, so that other customers' authentic documents, which anyone
+	// can send, don't push out the certificates of the enclaves in use.
+	v.cache.remember(fresh)
+	slices.Reverse(path)
+	return &Document{Claims: p.Claims, Chain: path, Checked: checked}, nil
+}
+
+// CacheStats tells what the cache of certificates has done since NewVerifier.
+// It is all zero with Policy.DisableCache.
+func (v *Verifier) CacheStats() CacheStats { return v.cache.stats() }
+
+func checkSignature(parent, child *x509.Certificate) error {
+	return parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature)
 }

@@ -1,0 +1,166 @@
+package attestation_test
+
+import (
+	"crypto/x509"
+	"encoding/asn1"
+	"testing"
+	"time"
+
+	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/nsm/nsmtest"
+)
+
+// TestSignatureCount counts the certificate signatures that are verified. The
+// document's own comes on top, once for each accepted document.
+func TestSignatureCount(t *testing.T) {
+	clock := noon
+	now := func() time.Time { return clock }
+	e := newEnclave(t, nsmtest.Options{Clock: now})
+	e.policy.Clock = now
+	foreign := newEnclave(t, nsmtest.Options{Clock: now})
+
+	v := e.verifier(t)
+	n := attestation.CountSignatures(v)
+	for _, step := range []struct {
+		name string
+		raw  func() []byte
+		want int64
+		err  attestation.Reason
+	}{
+		{"a foreign root", func() []byte { return foreign.attest(t) }, 0, attestation.ReasonUntrustedRoot},
+		{"the first document", func() []byte { return e.attest(t) }, 4, ""},
+		{"the next", func() []byte { return e.attest(t) }, 0, ""},
+		{"one with a new leaf, hours later", func() []byte {
+			clock = clock.Add(4 * time.Hour)
+			return e.attest(t)
+		}, 1, ""},
+		{"the next", func() []byte { return e.attest(t) }, 0, ""},
+	} {
+		raw := step.raw()
+		n.Store(0)
+		if step.err != "" {
+			rejects(t, v, raw, expectNonce, step.err)
+		} else {
+			accepts(t, v, raw, expectNonce)
+		}
+		if got := n.Load(); got != step.want {
+			t.Errorf("%s: %d signatures, want %d", step.name, got, step.want)
+		}
+	}
+	if got, want := v.CacheStats(), (attestation.CacheStats{Hits: 11, Misses: 5, Entries: 5}); got != want {
+		t.Errorf("cache %+v, want %+v", got, want)
+	}
+
+	e.policy.DisableCache = true
+	v = e.verifier(t)
+	n = attestation.CountSignatures(v)
+	for range 2 {
+		n.Store(0)
+		accepts(t, v, e.attest(t), expectNonce)
+		if got := n.Load(); got != 4 {
+			t.Errorf("without the cache: %d signatures, want 4", got)
+		}
+	}
+	if got := v.CacheStats(); got != (attestation.CacheStats{}) {
+		t.Errorf("without the cache: %+v", got)
+	}
+}
+
+// What the cache holds is still judged by the clock, the policy and its place.
+func TestCacheForgetsNothing(t *testing.T) {
+	clock := noon
+	revoked := false
+	e := newEnclave(t, nsmtest.Options{})
+	e.policy.Clock = func() time.Time { return clock }
+	e.policy.MaxAge = 48 * time.Hour
+	e.policy.Revoked = func(c *x509.Certificate) bool { return revoked && !c.IsCA }
+	v := e.verifier(t)
+	raw := e.attest(t)
+	leaf := accepts(t, v, raw, expectNonce).Chain[0]
+
+	clock = leaf.NotAfter.Add(time.Second)
+	rejects(t, v, raw, expectNonce, attestation.ReasonCertificateExpired)
+	clock = leaf.NotBefore.Add(-time.Hour)
+	rejects(t, v, raw, expectNonce, attestation.ReasonCertificateNotYetValid)
+	clock = noon
+	revoked = true
+	rejects(t, v, raw, expectNonce, attestation.ReasonCertificateRevoked)
+	revoked = false
+	altered := append([]byte(nil), raw...)
+	altered[len(altered)-1] ^= 1
+	rejects(t, v, altered, expectNonce, attestation.ReasonSignature)
+	accepts(t, v, raw, expectNonce)
+}
+
+// A document that isn't accepted leaves nothing in the cache.
+func TestCacheTakesNothingRefused(t *testing.T) {
+	pki := newPKI(t, nsmtest.PKIOptions{})
+	e := newEnclave(t, nsmtest.Options{PKI: pki})
+	other := newEnclave(t, nsmtest.Options{PKI: pki, Image: []byte("another image")})
+	v := e.verifier(t)
+	altered := e.attest(t)
+	altered[len(altered)-1] ^= 1
+	rejects(t, v, altered, expectNonce, attestation.ReasonSignature)
+	rejects(t, v, other.attest(t), expectNonce, attestation.ReasonMeasurement)
+	if got := v.CacheStats().Entries; got != 0 {
+		t.Errorf("%d entries", got)
+	}
+}
+
+// TestStrictDER puts elements where crypto/x509 passes over them. The
+// signatures can't be right, but they are looked at last.
+func TestStrictDER(t *testing.T) {
+	e := newEnclave(t, nsmtest.Options{})
+	v := e.verifier(t)
+	chain, err := e.Chain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := payloadFields(t, e.attest(t))
+
+	var certificate, tbs []asn1.RawValue
+	unmarshal(t, chain.Certificate, &certificate)
+	unmarshal(t, certificate[0].FullBytes, &tbs)
+	extra := asn1.RawValue{FullBytes: []byte{5, 0}}
+	withTBS := func(elements []asn1.RawValue) []byte {
+		return marshal(t, append([]asn1.RawValue{{FullBytes: marshal(t, elements)}}, certificate[1:]...))
+	}
+	const spkiAt = 6
+	var spki []asn1.RawValue
+	unmarshal(t, tbs[spkiAt].FullBytes, &spki)
+	longSPKI := append([]asn1.RawValue(nil), tbs...)
+	longSPKI[spkiAt] = asn1.RawValue{FullBytes: marshal(t, append(spki, extra))}
+
+	for name, der := range map[string][]byte{
+		"Certificate":          marshal(t, append(certificate, extra)),
+		"TBSCertificate":       withTBS(append(tbs, extra)),
+		"SubjectPublicKeyInfo": withTBS(longSPKI),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := x509.ParseCertificate(der); err != nil {
+				t.Logf("crypto/x509 refuses it as well: %v", err)
+			}
+			raw, err := e.SignPayload(f.set("certificate", cborOf(der)).encode())
+			if err != nil {
+				t.Fatal(err)
+			}
+			rejects(t, v, raw, expectNonce, attestation.ReasonCertificateMalformed)
+		})
+	}
+}
+
+func unmarshal(t *testing.T, der []byte, v any) {
+	t.Helper()
+	if rest, err := asn1.Unmarshal(der, v); err != nil || len(rest) != 0 {
+		t.Fatal(err, rest)
+	}
+}
+
+func marshal(t *testing.T, v any) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
