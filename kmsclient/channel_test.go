@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -266,7 +267,8 @@ func TestAnswerSize(t *testing.T) {
 	})
 	client, _ := s.client(t)
 	out, err := client.Decrypt(t.Context(), decryptInput)
-	if err == nil || out != nil {
+	var tooLarge *http.MaxBytesError
+	if out != nil || !errors.As(err, &tooLarge) || tooLarge.Limit != maxAnswerSize {
 		t.Errorf("output %v, error %v", out != nil, err)
 	}
 }

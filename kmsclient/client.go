@@ -2,6 +2,7 @@ package kmsclient
 
 import (
 	"context"
+	"reflect"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -27,7 +28,7 @@ import (
 //
 // The client is safe for concurrent use, if attester and opts.Dial are.
 func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, optFns ...func(*kms.Options)) (*kms.Client, error) {
-	if attester == nil {
+	if missing(attester) {
 		return nil, &Error{Op: "New", Reason: ReasonInvalidOptions, Detail: "no attester: pass the *nsm.Session"}
 	}
 	keys, err := newPins(opts)
@@ -73,4 +74,11 @@ func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, o
 		return nil, err
 	}
 	return client, nil
+}
+
+// missing also finds the nil *nsm.Session of an nsm.Open whose error was
+// dropped, which would otherwise be a panic on the first call.
+func missing(attester Attester) bool {
+	v := reflect.ValueOf(attester)
+	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
 }

@@ -3,6 +3,8 @@ package kmsclient
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -19,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -38,6 +41,7 @@ func TestNewRefuses(t *testing.T) {
 		detail   string
 	}{
 		{"no attester", testConfig(), nil, good, nil, "attester"},
+		{"nil attester of some type", testConfig(), (*fakeAttester)(nil), good, nil, "attester"},
 		{"zero options", testConfig(), &fakeAttester{}, Options{}, nil, "KeyIDs is empty"},
 		{"any key and pinned ones", testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, UnsafeAnyKey: true}, nil, "contradict"},
 		{"key of 1024 bits", testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, KeyBits: 1024}, nil, "KeyBits"},
@@ -343,5 +347,27 @@ func TestErrorsHoldNoSecrets(t *testing.T) {
 	e := wantError(t, err, "GenerateDataKey", ReasonPlaintextSize)
 	if text := fmt.Sprintf("%+v %#v", err, e); strings.Contains(text, secret) {
 		t.Error(text)
+	}
+}
+
+func TestChannelHints(t *testing.T) {
+	for want, cause := range map[string]error{
+		"nothing that ends it in between": &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
+		"certificate of another host":     x509.HostnameError{Certificate: &x509.Certificate{}, Host: host},
+		"clock":                           x509.CertificateInvalidError{Reason: x509.Expired},
+		"proxy runs":                      &net.OpError{Op: "dial", Err: errors.New("refused")},
+	} {
+		err := explain("Decrypt", keyA, &smithyhttp.RequestSendError{Err: cause})
+		if e := wantError(t, err, "Decrypt", ReasonChannel); !strings.Contains(e.Detail, want) {
+			t.Errorf("%T: %s", cause, e.Detail)
+		}
+	}
+	plain := errors.New("no credentials")
+	if err := explain("Decrypt", "", plain); err != plain {
+		t.Errorf("%v was explained", err)
+	}
+	cancelled := &smithy.CanceledError{Err: &smithyhttp.RequestSendError{Err: context.Canceled}}
+	if err := explain("Decrypt", "", cancelled); err != error(cancelled) {
+		t.Errorf("%v was explained", err)
 	}
 }

@@ -79,7 +79,11 @@ const (
 //	var disabled *types.DisabledException
 //	if errors.As(err, &disabled) { … }
 //
-// Other operations give the SDK's errors only, but for ReasonEndpoint.
+// The SDK's errors stay as they are where nothing is to be added: a cancelled
+// context, credentials that can't be had, an answer that can't be read, and the
+// types.DryRunOperationException by which KMS says that a dry run would have
+// succeeded. Other operations give the SDK's errors only, but for
+// ReasonEndpoint.
 type Error struct {
 	// Op is the operation, such as "Decrypt", or "New".
 	Op string
