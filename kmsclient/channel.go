@@ -2,6 +2,7 @@ package kmsclient
 
 import (
 	"crypto/tls"
+	"io"
 	"net/http"
 	"time"
 
@@ -47,10 +48,24 @@ func newChannel(opts Options) *http.Client {
 	}
 }
 
-// boundedTransport bounds the bodies of answers.
+// boundedTransport bounds the bodies of answers, and keeps connections that
+// the SDK would lose.
 type boundedTransport struct{ *http.Transport }
 
 func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		// The SDK closes a request's body as soon as there is an answer. If the
+		// transport then still looks whether the body has an end, as it does
+		// after the last byte, the WriteTo of smithy-go's closed body says
+		// io.EOF, which counts as a failed write and costs the connection, and
+		// the next call a TLS handshake. Its Read says io.EOF too, where that
+		// means the end: leave only Read.
+		r = r.WithContext(r.Context())
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{r.Body, r.Body}
+	}
 	response, err := t.Transport.RoundTrip(r)
 	if err != nil {
 		return nil, err

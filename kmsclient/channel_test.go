@@ -8,10 +8,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -270,5 +272,44 @@ func TestAnswerSize(t *testing.T) {
 	var tooLarge *http.MaxBytesError
 	if out != nil || !errors.As(err, &tooLarge) || tooLarge.Limit != maxAnswerSize {
 		t.Errorf("output %v, error %v", out != nil, err)
+	}
+}
+
+// closedBody is a request's body as smithy-go leaves it once there is an
+// answer: what there was to read has been read, and WriteTo fails.
+type closedBody struct{ io.Reader }
+
+func (closedBody) Close() error                     { return nil }
+func (closedBody) WriteTo(io.Writer) (int64, error) { return 0, io.EOF }
+
+// A connection outlives the SDK's habit of closing bodies early: each new one
+// would cost a TLS handshake over vsock.
+func TestConnectionsAreKept(t *testing.T) {
+	s := newStub(t, func(stubRequest) (int, any) { return http.StatusOK, object{} })
+	dials := 0
+	channel := newChannel(Options{RootCAs: s.roots, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials++
+		return s.dial(ctx, network, address)
+	}})
+	defer channel.CloseIdleConnections()
+	for range 5 {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+host, closedBody{strings.NewReader("{}")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.ContentLength = 2
+		response, err := channel.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, response.Body); err != nil {
+			t.Fatal(err)
+		}
+		if err := response.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if dials != 1 {
+		t.Errorf("%d connections for 5 requests in a row", dials)
 	}
 }

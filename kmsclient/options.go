@@ -50,9 +50,10 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// RootCAs are the only roots that the endpoint's certificate may lead to.
-	// Nil is the roots of Amazon Trust Services, from which all of KMS's
-	// public endpoints have their certificates. Those roots certify every AWS
-	// customer's servers as well, so with nil the endpoint's name must be one
-	// of KMS's own; with roots of your own it may be any.
+	// Nil is the roots of Amazon Trust Services, which certify AWS's public
+	// endpoints (https://www.amazontrust.com/repository); an isolated partition
+	// needs its own. Amazon's roots certify every AWS customer's servers as
+	// well, so with nil the endpoint's name must be one of KMS's own; with
+	// roots of your own it may be any.
 	RootCAs *x509.CertPool
 }
