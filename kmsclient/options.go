@@ -23,7 +23,7 @@ type Options struct {
 	// arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab.
 	// A request that names another is refused before it is sent, and an answer
 	// from another after. With exactly one, a Decrypt that names no key is sent
-	// with that one.
+	// with that one. (GenerateRandom is with no key.)
 	//
 	// Aliases and bare key IDs are refused: whoever has kms:UpdateAlias can
 	// point an alias to a key of theirs, and a bare ID doesn't say in whose
