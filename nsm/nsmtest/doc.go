@@ -1,4 +1,74 @@
 // Package nsmtest is a Nitro Secure Module in software, for tests of code that
 // uses the package nsm or verifies attestation documents, as net/http/httptest
-// is for HTTP.
+// is for HTTP. It must not be part of a production program: whoever holds its
+// keys can attest anything.
+//
+// # A software NSM
+//
+// [New] returns an [NSM], a device for nsm.NewSession. Its documents are signed
+// under a root of its own, which a verifier under test has to trust in place of
+// AWS's:
+//
+//	module, err := nsmtest.New(nsmtest.Options{Image: image})
+//	session := nsm.NewSession(module)
+//	roots := []*x509.Certificate{module.Root()}
+//
+// [Measure] tells the PCRs 0 to 2 that an image gets. With [Options] the NSM
+// stands for another enclave; with EditDocument, [PKIOptions], [NSM.SignPayload]
+// and [NSM.Chain] it makes documents and chains that AWS never would, to see
+// whether a verifier refuses them.
+//
+// Requests and responses are the CBOR that hardware takes and gives, with its
+// rules: 32 PCRs, of which 0 to 15 are locked at boot; PCR' = SHA384(PCR ‖
+// data); a document lists locked PCRs only; fields of at most 1024 bytes. The
+// certificates copy the names, validity times and extensions of real ones, and
+// are renewed as the clock goes on.
+//
+// Where AWS says nothing, the answers are those that a Linux kernel on QEMU's
+// nitro-enclave machine was recorded to get, and a test holds them to that:
+// malformed CBOR, an index over 255 or not in its shortest form, or more than
+// one request is InvalidOperation; an index of 32 to 255 is InvalidIndex, as is
+// locking more than 32 PCRs; bytes after the request and unknown fields are
+// ignored. What differs from QEMU's emulation, as hardware does:
+//
+//   - QEMU's documents are unsigned, with zeros for certificates and whole
+//     seconds for time.
+//   - QEMU does not limit fields; here one over 1024 bytes is InputTooLarge.
+//   - QEMU's maps are in another order: here they have that of AWS's structs,
+//     lock before data.
+//   - QEMU's payload is a map of definite length, as hardware's was until May
+//     2025 (see Options.LegacyShape).
+//   - On QEMU's q35 machine the PCRs 0 to 15 are zero and open; here, as on
+//     hardware, they are locked and all in every document.
+//   - A field given twice is InvalidOperation; QEMU takes the last.
+//
+// A request of no bytes blocks a real driver for minutes. Here it is refused,
+// like an over-long one (EMSGSIZE).
+//
+// # Recording and replaying
+//
+// A [Recorder] writes down what passes between a session and any device,
+// hardware included. A [Recording] replays it: a session that was recorded once
+// inside an enclave can be tested anywhere, its documents with a verifier whose
+// clock is set to [Recording.Started]. The file is JSON:
+//
+//	{
+//	  "format": "keyvouch-nsm-recording/1",
+//	  "comment": "…",                       optional
+//	  "started": "2026-11-23T12:00:00Z",    RFC 3339
+//	  "root": "3082…",                      optional, DER of the certificate that vouches for the documents
+//	  "exchanges": [
+//	    {
+//	      "comment": "…",                   optional
+//	      "at": "2026-11-23T12:00:00Z",
+//	      "request": "6b446573…",           CBOR
+//	      "response": "a16b4465…"           CBOR; or "error": "…", the text of the device's error
+//	    }
+//	  ]
+//	}
+//
+// Bytes are hexadecimal. A reader refuses unknown fields, another format, files
+// over [MaxRecordingSize] and more than [MaxExchanges] exchanges. No private
+// key is ever in a recording, but the answers to GetRandom are: treat what was
+// derived from them as public.
 package nsmtest

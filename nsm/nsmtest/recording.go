@@ -93,6 +93,9 @@ func (h *hexBytes) UnmarshalText(text []byte) error {
 
 // Write writes the recording as JSON.
 func (r *Recording) Write(w io.Writer) error {
+	if r.Started.IsZero() || !writable(r.Started) {
+		return recordingError("writing a recording", fmt.Errorf("no start time, or an impossible one"))
+	}
 	file := recordingJSON{Format: recordingFormat, Comment: r.Comment, Started: r.Started.UTC(), Exchanges: []exchangeJSON{}}
 	if r.Root != nil {
 		file.Root = r.Root.Raw
@@ -161,8 +164,8 @@ func ReadRecording(r io.Reader) (*Recording, error) {
 	if file.Format != recordingFormat {
 		return nil, recordingError("reading a recording", fmt.Errorf("format %.40q, want %q", file.Format, recordingFormat))
 	}
-	if file.Started.IsZero() {
-		return nil, recordingError("reading a recording", fmt.Errorf("no start time"))
+	if file.Started.IsZero() || !writable(file.Started) {
+		return nil, recordingError("reading a recording", fmt.Errorf("no start time, or an impossible one"))
 	}
 	if len(file.Exchanges) > MaxExchanges {
 		return nil, tooManyExchanges(len(file.Exchanges))
@@ -193,10 +196,18 @@ func (e *Exchange) check() error {
 		return fmt.Errorf("a request of %d bytes, want at most %d", len(e.Request), maxRecordedRequest)
 	case len(e.Response) > nsm.MaxResponseSize:
 		return fmt.Errorf("a response of %d bytes, want at most %d", len(e.Response), nsm.MaxResponseSize)
+	case !writable(e.At):
+		return fmt.Errorf("the time %v cannot be written", e.At)
 	case (len(e.Response) == 0) == (e.Error == ""):
 		return fmt.Errorf("want either a response or an error")
 	}
 	return nil
+}
+
+// writable tells whether JSON can hold a time in UTC.
+func writable(t time.Time) bool {
+	year := t.UTC().Year()
+	return year >= 0 && year <= 9999
 }
 
 func recordingError(doing string, err error) error {

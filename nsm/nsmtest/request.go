@@ -33,7 +33,10 @@ func parseRequest(b []byte) (request, bool) {
 	}
 	if major == majorText {
 		kind, ok := r.text()
-		return request{kind: kind}, ok && (kind == kindDescribeNSM || kind == kindGetRandom)
+		if !ok || kind != kindDescribeNSM && kind != kindGetRandom {
+			return request{}, false
+		}
+		return request{kind: kind}, true
 	}
 
 	var req request
