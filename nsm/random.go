@@ -15,8 +15,8 @@ const maxRandomSize = 256
 // kernel's pool at boot, when an enclave has gathered little entropy of its
 // own. It returns len(p) and nil, or less and an error.
 //
-// Read takes no context: a request takes the hardware about a millisecond, and
-// the driver gives up after 120 seconds. An NSM that keeps answering with only
+// Read takes no context; the driver gives up on a request after 120 seconds. An
+// NSM that keeps answering with only
 // a few bytes fails with [ReasonMalformedResponse] instead of keeping Read busy.
 func (s *Session) Read(p []byte) (int, error) {
 	const op = "Read"
