@@ -27,9 +27,14 @@
 // Where AWS says nothing, the answers are those that a Linux kernel on QEMU's
 // nitro-enclave machine was recorded to get, and a test holds them to that:
 // malformed CBOR, an index over 255 or not in its shortest form, or more than
-// one request is InvalidOperation; an index of 32 to 255 is InvalidIndex, as is
-// locking more than 32 PCRs; bytes after the request and unknown fields are
-// ignored. What differs from QEMU's emulation, as hardware does:
+// one request is InvalidOperation; an index of 32 to 255 is InvalidIndex; bytes
+// after the request are ignored. Some answers no recording shows. They follow
+// QEMU's source, and hardware may differ: locking more than 32 PCRs is
+// InvalidIndex, unknown fields are ignored, and a text string will do for a
+// byte string. That a field of 1025 bytes is InputTooLarge is an assumption
+// from the name of that error.
+//
+// What differs from QEMU's emulation:
 //
 //   - QEMU's documents are unsigned, with zeros for certificates and whole
 //     seconds for time.

@@ -22,9 +22,9 @@ type request struct {
 	publicKey []byte // likewise
 }
 
-// parseRequest parses one request as the recorded devices do: bytes after the
-// first item and unknown fields are ignored, everything else that is not a
-// request of the NSM's API is refused.
+// parseRequest parses one request. Bytes after the first item are ignored, as
+// recorded; so are unknown fields, as by QEMU and by serde's default.
+// Everything else that is not a request of the NSM's API is refused.
 func parseRequest(b []byte) (request, bool) {
 	r := reader{rest: b}
 	major, ok := r.peek()
