@@ -94,10 +94,6 @@ func textHint(raw []byte) string {
 
 // verify checks the ES384 signature over the received payload bytes.
 func (e envelope) verify(key *ecdsa.PublicKey) error {
-	verifier, err := cose.NewVerifier(cose.AlgorithmES384, key)
-	if err != nil {
-		return &Error{Reason: ReasonSignature, Field: "certificate", Detail: "its key can't verify ES384", Err: err}
-	}
 	message := cose.UntaggedSign1Message{
 		Headers: cose.Headers{
 			RawProtected: rawProtectedES384,
@@ -106,7 +102,7 @@ func (e envelope) verify(key *ecdsa.PublicKey) error {
 		Payload:   e.payload,
 		Signature: e.signature,
 	}
-	if err := message.Verify(nil, verifier); err != nil {
+	if err := message.Verify(nil, es384{key}); err != nil {
 		return &Error{Reason: ReasonSignature, Field: "signature", Detail: "doesn't verify with the certificate's key: the document was altered or signed by another key", Err: err}
 	}
 	return nil

@@ -1,9 +1,6 @@
 package attestation
 
-import (
-	"crypto/x509"
-	"math/bits"
-)
+import "crypto/x509"
 
 // crypto/x509 reads what it knows of a certificate and passes over elements
 // that follow where none may: in the Certificate and TBSCertificate sequences,
@@ -12,81 +9,68 @@ import (
 
 // DER tags (X.690 section 8.1.2).
 const (
-	derBoolean     = 0x01
-	derInteger     = 0x02
-	derBitString   = 0x03
-	derOID         = 0x06
-	derSequence    = 0x30
-	derVersion     = 0xa0 // [0] of TBSCertificate
-	derIssuerUID   = 0x81 // [1]
-	derSubjectUID  = 0x82 // [2]
-	derExtensions  = 0xa3 // [3]
-	derMaxElements = 16   // more than any of the sequences below has
+	derBoolean    = 0x01
+	derInteger    = 0x02
+	derBitString  = 0x03
+	derSequence   = 0x30
+	derVersion    = 0xa0 // [0] of TBSCertificate
+	derIssuerUID  = 0x81 // [1]
+	derSubjectUID = 0x82 // [2]
+	derExtensions = 0xa3 // [3]
+
+	derOptional = 0x100 // set beside a tag: the element may be absent
 )
 
-// derElement is one element: its tag and content.
-type derElement struct {
-	tag     byte
-	content []byte
-}
-
-// derElements splits DER into its elements, at most derMaxElements.
-func derElements(der []byte) ([]derElement, bool) {
-	var elements []derElement
-	for len(der) > 0 {
-		if len(der) < 2 || len(elements) == derMaxElements || der[0]&0x1f == 0x1f {
-			return nil, false
-		}
-		tag, length, head := der[0], int(der[1]), 2
-		if length >= 0x80 {
-			// Certificates have at most MaxCertificateSize bytes, so that two
-			// bytes hold every length there is.
-			n := length & 0x7f
-			if n == 0 || n > 2 || len(der) < 2+n {
-				return nil, false
-			}
-			length, head = 0, 2+n
-			for _, b := range der[2:head] {
-				length = length<<8 | int(b)
-			}
-			if length < 0x80 || bits.Len(uint(length)) <= 8*(n-1) {
-				return nil, false // not the shortest form
-			}
-		}
-		if length > len(der)-head {
-			return nil, false
-		}
-		elements = append(elements, derElement{tag, der[head : head+length]})
-		der = der[head+length:]
+// nextDER splits the first element off der. Certificates have at most
+// MaxCertificateSize bytes, so that two bytes hold every length there is.
+func nextDER(der []byte) (tag int, content, rest []byte, ok bool) {
+	if len(der) < 2 {
+		return 0, nil, nil, false
 	}
-	return elements, true
-}
-
-// derSequenceOf returns the elements of the one sequence that der is.
-func derSequenceOf(der []byte) ([]derElement, bool) {
-	outer, ok := derElements(der)
-	if !ok || len(outer) != 1 || outer[0].tag != derSequence {
-		return nil, false
+	length, head := int(der[1]), 2
+	if length >= 0x80 {
+		n := length & 0x7f
+		if n == 0 || n > 2 || len(der) < 2+n {
+			return 0, nil, nil, false
+		}
+		length, head = 0, 2+n
+		for _, b := range der[2:head] {
+			length = length<<8 | int(b)
+		}
+		if length < 0x80 || length>>(8*(n-1)) == 0 {
+			return 0, nil, nil, false // not the shortest form
+		}
 	}
-	return derElements(outer[0].content)
+	if length > len(der)-head {
+		return 0, nil, nil, false
+	}
+	return int(der[0]), der[head : head+length], der[head+length:], true
 }
 
-// tagged reports whether the elements are of these tags, in this order. A tag
-// with its optional bit set may be absent.
-func tagged(elements []derElement, tags ...int) bool {
-	i := 0
-	for _, tag := range tags {
-		switch {
-		case i < len(elements) && int(elements[i].tag) == tag&0xff:
-			i++
-		case tag&optional == 0:
+// derIs reports whether der is elements of these tags, in this order, and
+// nothing else.
+func derIs(der []byte, tags ...int) bool {
+	for _, want := range tags {
+		if len(der) == 0 || int(der[0]) != want&0xff {
+			if want&derOptional == 0 {
+				return false
+			}
+			continue
+		}
+		_, _, rest, ok := nextDER(der)
+		if !ok {
 			return false
 		}
+		der = rest
 	}
-	return i == len(elements)
+	return len(der) == 0
 }
 
-const optional = 0x100
+// derIsSequenceOf reports whether der is one sequence, of these tags.
+func derIsSequenceOf(der []byte, tags ...int) bool {
+	tag, content, rest, ok := nextDER(der)
+	return ok && tag == derSequence && len(rest) == 0 && derIs(content, tags...)
+}
 
 // checkStrictDER refuses what crypto/x509 passes over.
 func checkStrictDER(c *x509.Certificate) error {
@@ -94,29 +78,25 @@ func checkStrictDER(c *x509.Certificate) error {
 		return fail(ReasonCertificateMalformed, "", "its %s has elements or bytes that don't belong there", what)
 	}
 	// RFC 5280 section 4.1.
-	certificate, ok := derSequenceOf(c.Raw)
-	if !ok || !tagged(certificate, derSequence, derSequence, derBitString) {
+	if !derIsSequenceOf(c.Raw, derSequence, derSequence, derBitString) {
 		return malformed("Certificate")
 	}
-	tbs, ok := derSequenceOf(c.RawTBSCertificate)
-	if !ok || !tagged(tbs, derVersion, derInteger, derSequence, derSequence, derSequence, derSequence, derSequence,
-		derIssuerUID|optional, derSubjectUID|optional, derExtensions|optional) {
+	if !derIsSequenceOf(c.RawTBSCertificate, derVersion|derOptional, derInteger, derSequence, derSequence, derSequence, derSequence, derSequence,
+		derIssuerUID|derOptional, derSubjectUID|derOptional, derExtensions|derOptional) {
 		return malformed("TBSCertificate")
 	}
-	spki, ok := derSequenceOf(c.RawSubjectPublicKeyInfo)
-	if !ok || !tagged(spki, derSequence, derBitString) {
+	if !derIsSequenceOf(c.RawSubjectPublicKeyInfo, derSequence, derBitString) {
 		return malformed("SubjectPublicKeyInfo")
 	}
 	for _, ext := range c.Extensions {
 		switch {
 		case ext.Id.Equal(oidBasicConstraints):
-			if fields, ok := derSequenceOf(ext.Value); !ok || !tagged(fields, derBoolean|optional, derInteger|optional) {
+			if !derIsSequenceOf(ext.Value, derBoolean|derOptional, derInteger|derOptional) {
 				return malformed("basic constraints")
 			}
 		case ext.Id.Equal(oidKeyUsage):
 			// At least one bit, after the count of unused ones.
-			usage, ok := derElements(ext.Value)
-			if !ok || !tagged(usage, derBitString) || len(usage[0].content) < 2 {
+			if _, usage, _, ok := nextDER(ext.Value); !ok || !derIs(ext.Value, derBitString) || len(usage) < 2 {
 				return malformed("key usage")
 			}
 		}

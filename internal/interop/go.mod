@@ -7,6 +7,7 @@ require (
 	github.com/blocky/nitrite v0.0.2-0.20241022160405-a6f5b6da1e50
 	github.com/brave/nitriding v1.1.5
 	github.com/edgebitio/nitro-enclaves-sdk-go v1.0.0
+	github.com/hf/nitrite v0.0.0-20241225144000-c2d5d3c4f303
 	github.com/keyvouch/keyvouch v0.0.0
 	github.com/veracruz-project/go-nitro-enclave-attestation-document v0.0.0-20230315135749-6fc97d770084
 )
@@ -16,7 +17,6 @@ require (
 	github.com/docker/libcontainer v2.2.1+incompatible // indirect
 	github.com/fxamacker/cbor/v2 v2.10.0 // indirect
 	github.com/go-chi/chi/v5 v5.0.7 // indirect
-	github.com/hf/nitrite v0.0.0-20211104000856-f9e0dcc73703 // indirect
 	github.com/hf/nsm v0.0.0-20220930140112-cd181bd646b9 // indirect
 	github.com/mdlayher/socket v0.8.0 // indirect
 	github.com/mdlayher/vsock v1.4.0 // indirect

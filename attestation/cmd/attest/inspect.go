@@ -1,0 +1,40 @@
+package main
+
+import "github.com/keyvouch/keyvouch/attestation"
+
+const unverified = "UNVERIFIED: nothing here is checked; anyone can make a document that says this\n"
+
+// inspected is the JSON of inspect.
+type inspected struct {
+	Verified bool       `json:"verified"` // false
+	Form     string     `json:"input_form"`
+	Size     int        `json:"size"`
+	Document *described `json:"document"`
+}
+
+func (p *program) inspect(args []string) error {
+	set := p.flagSet("inspect", "[--json] FILE\n\nShows what a document says. It verifies nothing.\n")
+	asJSON := set.Bool("json", false, "print JSON")
+	if err := parse(set, args, 1); err != nil {
+		return err
+	}
+	in, err := p.document(set.Arg(0))
+	if err != nil {
+		return err
+	}
+	u, err := attestation.ParseUnverified(in.raw)
+	if err != nil {
+		return p.reject("no attestation document", err, *asJSON)
+	}
+	d := describe(&u.Claims, append(u.CABundle, u.Certificate))
+	if *asJSON {
+		return p.writeJSON(inspected{Form: in.form, Size: len(in.raw), Document: d})
+	}
+	var t text
+	t.WriteString(paint(p.stdout, red, unverified[:len("UNVERIFIED")]) + unverified[len("UNVERIFIED"):])
+	t.heading("Input")
+	t.line("size", "%d bytes, from %s", len(in.raw), in.form)
+	d.write(&t)
+	t.WriteString("\n" + unverified)
+	return p.writeText(&t)
+}

@@ -1,0 +1,158 @@
+// Attest looks at attestation documents of AWS Nitro Enclaves and of EC2
+// instances with a NitroTPM, verifies them, and writes the KMS key policy that
+// asks for them.
+//
+//	attest inspect [--json] FILE
+//	attest verify [flags] FILE
+//	attest policy --measurement FILE… --key-action ACTION… [flags]
+//
+// FILE is a document as the NSM returned it, or its base64 or hexadecimal
+// text; - is the standard input. Flags stand before FILE. attest COMMAND -h
+// lists a command's flags.
+//
+// # Inspect
+//
+// Inspect shows what a document says, and verifies nothing: anyone can make a
+// document that says anything.
+//
+// # Verify
+//
+// Verify checks a document as the package attestation does and says what was
+// checked and what wasn't. What enclave to accept must be said:
+//
+//	attest verify --measurement release.json --nonce 9f86d081… document.cbor
+//
+// where release.json is what nitro-cli build-enclave or describe-eif printed.
+// Several --measurement are alternatives. --pcr 0=HEX pins single registers;
+// beside --measurement it demands them in addition. --any-measurement accepts
+// every enclave of every AWS customer.
+//
+// A document is believed for five minutes after it was made, and no longer than
+// its certificate lives, three hours. To look at one of the past, --at document
+// takes its own time for the present, which leaves its age unchecked:
+//
+//	attest verify --at document --any-measurement --allow-debug document.cbor
+//
+// The document must be of an enclave; --platform nitrotpm demands one of a
+// NitroTPM. Only with --any-measurement, where it makes no difference to what
+// is accepted, is the platform taken from the document.
+//
+// Without --nonce the nonce isn't compared, so that the document may be a
+// replay; the output says so.
+//
+// # Policy
+//
+// Policy prints, for the Statement element of a KMS key policy, statements that
+// allow actions to what the measurements describe, and to nothing else:
+//
+//	attest policy --measurement release.json --key-action kms:Decrypt --principal arn:aws:iam::111122223333:role/app
+//
+// # Exit codes
+//
+// 0 if the document was verified (inspect: shown; policy: printed), 1 if it was
+// rejected (inspect: is no document), and 2 if nothing could be judged: wrong
+// flags, a file that can't be read, output that can't be written.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/keyvouch/keyvouch/attestation"
+)
+
+const (
+	exitVerified = 0
+	exitRejected = 1
+	exitUsage    = 2
+)
+
+const usage = `Usage:
+  attest inspect [--json] FILE    show what a document says, unverified
+  attest verify [flags] FILE      verify a document
+  attest policy [flags]           print KMS key policy statements
+
+FILE is a document, raw or as base64 or hexadecimal text; - is the standard
+input. "attest COMMAND -h" lists the flags of a command.
+`
+
+// rejection is a judgement about the document: the one kind of error that
+// isn't the caller's mistake.
+type rejection struct {
+	verdict string // "rejected"
+	err     *attestation.Error
+}
+
+func (r *rejection) Error() string { return r.verdict + ": " + withoutPackage(r.err) }
+
+// program is the surroundings of one run.
+type program struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+func main() {
+	p := program{os.Stdin, os.Stdout, os.Stderr}
+	os.Exit(p.run(os.Args[1:]))
+}
+
+func (p *program) run(args []string) int {
+	if len(args) == 0 {
+		io.WriteString(p.stderr, usage)
+		return exitUsage
+	}
+	commands := map[string]func(args []string) error{"inspect": p.inspect, "verify": p.verify, "policy": p.policy}
+	name := args[0]
+	command, ok := commands[name]
+	if !ok {
+		switch name {
+		case "help", "-h", "-help", "--help":
+			io.WriteString(p.stdout, usage)
+			return exitVerified
+		}
+		fmt.Fprintf(p.stderr, "attest: there is no command %+q\n%s", name, usage)
+		return exitUsage
+	}
+
+	err := command(args[1:])
+	var r *rejection
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitVerified
+	case errors.As(err, &r):
+		fmt.Fprintf(p.stderr, "%s: %s\n", paint(p.stderr, red, r.verdict), withoutPackage(r.err))
+		if hint, ok := hints[r.err.Reason]; ok {
+			fmt.Fprintf(p.stderr, "hint: %s\n", hint)
+		}
+		return exitRejected
+	}
+	fmt.Fprintf(p.stderr, "attest %s: %s\n", name, printable(err.Error()))
+	return exitUsage
+}
+
+// hints say in the terms of flags what the package says in terms of its API.
+var hints = map[attestation.Reason]string{
+	attestation.ReasonUntrustedRoot:      "--root FILE trusts another root in place of AWS's",
+	attestation.ReasonCertificateExpired: "--at document judges a document of the past as of its own time",
+	attestation.ReasonTooOld:             "--max-age allows more, up to the certificate's three hours; --at document judges it as of its own time",
+	attestation.ReasonDebugMode:          "--allow-debug accepts it; its PCRs say nothing about its image",
+	attestation.ReasonPlatform:           "--platform names what must have made the document",
+}
+
+// flagSet makes the flag set of a command, whose errors are reported once, by
+// run, and whose help goes to the standard output.
+func (p *program) flagSet(name, synopsis string) *flag.FlagSet {
+	set := flag.NewFlagSet(name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.Usage = func() {}
+	set.BoolFunc("h", "show this help", func(string) error {
+		fmt.Fprintf(p.stdout, "Usage: attest %s %s\n", name, synopsis)
+		set.SetOutput(p.stdout)
+		set.PrintDefaults()
+		return flag.ErrHelp
+	})
+	return set
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/keyvouch/keyvouch/attestation"
+)
+
+// ANSI escape sequences for the verdict.
+const (
+	green = "\x1b[1;32m"
+	red   = "\x1b[1;31m"
+	reset = "\x1b[0m"
+)
+
+// paint colours text that goes to a terminal.
+func paint(w io.Writer, colour, text string) string {
+	file, ok := w.(*os.File)
+	if !ok || !wantsColour(file, os.Getenv) {
+		return text
+	}
+	return colour + text + reset
+}
+
+// wantsColour follows no-color.org. Windows' older consoles would print the
+// sequences instead of obeying them.
+func wantsColour(file *os.File, getenv func(string) string) bool {
+	if getenv("NO_COLOR") != "" || getenv("TERM") == "dumb" || runtime.GOOS == "windows" {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// quote writes text that a stranger chose so that it can neither command the
+// terminal nor pass for this program's own words.
+func quote(s string) string { return strconv.QuoteToASCII(s) }
+
+// printable escapes what isn't printable ASCII, in a message that quotes what
+// it repeats of a document, in case something in it doesn't.
+func printable(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r >= 0x20 && r <= 0x7e || r == '\n':
+			b.WriteRune(r)
+		case r == '…':
+			b.WriteString("...")
+		default:
+			q := strconv.QuoteToASCII(s[i : i+n])
+			b.WriteString(q[1 : len(q)-1])
+		}
+		i += n
+	}
+	return b.String()
+}
+
+// withoutPackage is an error's text in one line, without the package's name.
+func withoutPackage(err *attestation.Error) string {
+	text := strings.TrimPrefix(err.Error(), "attestation: ")
+	return strings.ReplaceAll(printable(text), "\n", `\n`)
+}
+
+// withoutReason is the text of an error about the caller's own input, whose
+// reason would tell them nothing.
+func withoutReason(err error) string {
+	e, ok := errors.AsType[*attestation.Error](err)
+	if !ok {
+		return err.Error()
+	}
+	return strings.TrimPrefix(withoutPackage(e), string(e.Reason)+": ")
+}
+
+// text collects readable output: headings, and lines of a name and a value.
+type text struct{ bytes.Buffer }
+
+func (t *text) heading(s string) { fmt.Fprintf(t, "\n%s\n", s) }
+
+func (t *text) line(name, format string, args ...any) {
+	fmt.Fprintf(t, "  %-13s %s\n", name, fmt.Sprintf(format, args...))
+}
+
+// writeText writes what was collected, at once.
+func (p *program) writeText(t *text) error {
+	if _, err := p.stdout.Write(t.Bytes()); err != nil {
+		return fmt.Errorf("standard output: %w", pathless(err))
+	}
+	return nil
+}
+
+// writeJSON writes one JSON value in ASCII: encoding/json leaves characters as
+// they are that some terminals take for commands, such as U+009B, or that turn
+// text around, such as U+202E.
+func (p *program) writeJSON(v any) error {
+	encoded, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	var t text
+	for _, r := range string(encoded) {
+		switch {
+		case r < 0x7f:
+			t.WriteRune(r)
+		case r <= 0xffff:
+			fmt.Fprintf(&t, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&t, `\u%04x\u%04x`, high, low)
+		}
+	}
+	t.WriteByte('\n')
+	return p.writeText(&t)
+}
+
+// refused is the JSON of a rejection.
+type refused struct {
+	Verified bool   `json:"verified"` // false
+	Reason   string `json:"reason"`
+	Field    string `json:"field,omitempty"`
+	Message  string `json:"message"`
+}
+
+// reject reports a rejection, in JSON too if that is wanted.
+func (p *program) reject(verdict string, err error, asJSON bool) error {
+	e, ok := errors.AsType[*attestation.Error](err)
+	if !ok {
+		return err
+	}
+	if asJSON {
+		if err := p.writeJSON(refused{Reason: string(e.Reason), Field: e.Field, Message: withoutPackage(e)}); err != nil {
+			return err
+		}
+	}
+	return &rejection{verdict, e}
+}

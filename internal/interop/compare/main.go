@@ -1,0 +1,117 @@
+// Compare measures this module against others at the same work: in interleaved
+// rounds, by the CPU time of the process, as ratios within each round, so that
+// a machine whose speed drifts says the same as one whose doesn't.
+//
+//	cd internal/interop && go run ./compare
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"text/tabwriter"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 10, "interleaved rounds")
+	flag.Parse()
+	if flag.NArg() > 0 || *rounds < 1 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	if err := run(*rounds); err != nil {
+		fmt.Fprintln(os.Stderr, "compare:", err)
+		os.Exit(1)
+	}
+}
+
+func run(rounds int) error {
+	for _, suite := range []func() (*suite, error){verifyReal, verifyCached} {
+		s, err := suite()
+		if err != nil {
+			return err
+		}
+		if err := s.run(rounds); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// suite is several contestants at one task; the first is the measure.
+type suite struct {
+	title       string
+	contestants []contestant
+}
+
+type contestant struct {
+	name string
+	// setUp, if any, runs before each batch and isn't measured.
+	setUp func() error
+	// batch does the work some times over and says how often.
+	batch func() (operations int, err error)
+}
+
+type result struct {
+	ratios []float64
+	cost
+}
+
+// run prints a table: the ratio of CPU time to the first contestant's, its
+// least and its median over the rounds, and the medians of CPU time, bytes and
+// allocations for each operation.
+func (s *suite) run(rounds int) error {
+	results := make([]result, len(s.contestants))
+	costs := make([][]cost, len(s.contestants))
+	for round := range rounds + 1 {
+		var base float64
+		for i, c := range s.contestants {
+			m, err := measure(c)
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", s.title, c.name, err)
+			}
+			if i == 0 {
+				base = m.cpu
+			}
+			if round == 0 {
+				continue // to warm up
+			}
+			results[i].ratios = append(results[i].ratios, m.cpu/base)
+			costs[i] = append(costs[i], m)
+		}
+	}
+	fmt.Println(s.title)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "contestant\tratio, min\tratio, median\tCPU µs/op\tB/op\tallocs/op\t")
+	for i, c := range s.contestants {
+		m := median(costs[i])
+		fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%.1f\t%.0f\t%.0f\t\n", c.name,
+			slices.Min(results[i].ratios), middle(results[i].ratios), m.cpu*1e6, m.bytes, m.allocs)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Println()
+	return nil
+}
+
+func median(costs []cost) cost {
+	pick := func(f func(cost) float64) float64 {
+		var values []float64
+		for _, c := range costs {
+			values = append(values, f(c))
+		}
+		return middle(values)
+	}
+	return cost{
+		cpu:    pick(func(c cost) float64 { return c.cpu }),
+		bytes:  pick(func(c cost) float64 { return c.bytes }),
+		allocs: pick(func(c cost) float64 { return c.allocs }),
+	}
+}
+
+func middle(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}
