@@ -84,7 +84,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		fmt.Fprintln(stderr, "keyrelease:", err)
 		return exitFailed
-	case len(r.Refusals) > 0:
+	case r.Result == resultRefused:
 		return exitRefused
 	}
 	return exitReleased

@@ -8,7 +8,7 @@ import (
 
 // report tells what happened, as text while it happens or as JSON at the end.
 type report struct {
-	Result   string    `json:"result"` // "released", "refused" or "failed"
+	Result   string    `json:"result"`
 	Tamper   string    `json:"tamper,omitempty"`
 	SHA256   string    `json:"secret_sha256,omitempty"`
 	Error    string    `json:"error,omitempty"`
@@ -17,6 +17,13 @@ type report struct {
 
 	out io.Writer // nil if only JSON is wanted
 }
+
+// How a run ends.
+const (
+	resultReleased = "released"
+	resultRefused  = "refused"
+	resultFailed   = "failed"
+)
 
 // step is what one of the parties did.
 type step struct {
@@ -55,12 +62,12 @@ func (r *report) refused(by, reason, message string) {
 func (r *report) finish(err error) {
 	switch {
 	case err != nil:
-		r.Result, r.Error = "failed", err.Error()
-	case len(r.Refusals) > 0:
-		r.Result = "refused"
+		r.Result, r.Error = resultFailed, err.Error()
+	case len(r.Refusals) > 0 && r.SHA256 == "":
+		r.Result = resultRefused
 		r.printf("\nrefused: no secret was released\n")
 	default:
-		r.Result = "released"
+		r.Result = resultReleased
 		r.printf("\nreleased: the secret's SHA-256 is %s\n", r.SHA256)
 	}
 }

@@ -67,7 +67,7 @@ func decrypt(v envelope, key *rsa.PrivateKey) ([]byte, error) {
 	plaintext := make([]byte, len(v.ciphertext))
 	cipher.NewCBCDecrypter(block, v.iv).CryptBlocks(plaintext, v.ciphertext)
 	size, ok := unpad(plaintext)
-	if !ok {
+	if !ok || size > MaxPlaintextSize {
 		clear(plaintext)
 		return nil, errDecrypt()
 	}

@@ -256,3 +256,13 @@ func TestUnpad(t *testing.T) {
 		}
 	}
 }
+
+// The longest plaintext is padded with a whole block, in which a longer one
+// would fit.
+func TestOpenRefusesLongPlaintext(t *testing.T) {
+	key := testKey(t, 2048)
+	for _, size := range []int{MaxPlaintextSize + 1, MaxPlaintextSize + 15} {
+		got, err := Open(newBuilder(t, key, random(size)).bytes(), key)
+		wantReason(t, got, err, ReasonDecrypt)
+	}
+}
