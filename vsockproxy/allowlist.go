@@ -44,6 +44,11 @@ func (t target) String() string {
 // no wildcards, no networks and no implied ports. A malformed entry, or no entry
 // at all, is an *Error with [ReasonAllowlist].
 //
+// Every name is absolute, with the dot or without: a [Proxy] never completes it
+// by the search list of resolv.conf(5). A name of one label, such as "kms", is thus
+// a top-level domain, and resolvers do not find it in /etc/hosts, not even
+// "localhost": list the full name or the address.
+//
 // A name on the list does not cover the loopback, link-local, private and other
 // special addresses it may resolve to (see the package documentation): to reach
 // one, list the address itself too.

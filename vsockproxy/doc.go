@@ -71,7 +71,8 @@
 //
 // # What a proxy refuses
 //
-// The target must be on the [Allowlist], exactly. A name on the list may not lead
+// The target must be on the [Allowlist], exactly, and its name is resolved as it
+// stands, never completed by a search list. A name on the list may not lead
 // to an address that is loopback, link-local (the instance metadata service among
 // them), private, unique local, shared (100.64.0.0/10), multicast, unspecified or
 // otherwise reserved, in plain form, IPv4-mapped or through NAT64: whoever

@@ -18,7 +18,12 @@ const (
 )
 
 // Resolver finds the addresses of a name. *net.Resolver is one. The proxy asks
-// for network "ip".
+// for network "ip", and for a host that ends with a dot: it is absolute, and no
+// search list may be applied to it.
+//
+// A *net.Resolver with PreferGo finds such a host in /etc/hosts if it has two
+// labels or more. The C library's resolver, which Go asks on some systems, may
+// look for the final dot there too, and find nothing.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }

@@ -260,7 +260,7 @@ func (d changingDNS) LookupNetIP(ctx context.Context, network, host string) ([]n
 	if answer == nil {
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 	}
-	return fakeDNS{host: answer}.LookupNetIP(ctx, network, host)
+	return fakeDNS{strings.TrimSuffix(host, "."): answer}.LookupNetIP(ctx, network, host)
 }
 
 func TestDialTimeoutCoversResolving(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -276,12 +277,14 @@ func wantReason(t *testing.T, err error, want Reason) *Error {
 	return e
 }
 
-// fakeDNS answers from a map.
+// fakeDNS answers from a map, and only to absolute names: to others a real
+// resolver applies a search list.
 type fakeDNS map[string][]string
 
 func (d fakeDNS) LookupNetIP(_ context.Context, network, host string) ([]netip.Addr, error) {
-	texts, ok := d[host]
-	if network != "ip" || !ok {
+	name, absolute := strings.CutSuffix(host, ".")
+	texts, ok := d[name]
+	if network != "ip" || !absolute || !ok {
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 	}
 	var addrs []netip.Addr

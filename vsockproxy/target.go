@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -57,7 +58,9 @@ func (s *server) resolve(ctx context.Context) ([]netip.Addr, error) {
 	if s.target.addr.IsValid() {
 		return []netip.Addr{s.target.addr}, nil // on the allowlist itself
 	}
-	found, err := s.resolver.LookupNetIP(ctx, "ip", s.target.name)
+	// The dot makes the name absolute. Without it a resolver may append the
+	// domains of a search list, and reach another name than the one listed.
+	found, err := s.resolver.LookupNetIP(ctx, "ip", s.target.name+".")
 	if err == nil && len(found) == 0 {
 		err = fmt.Errorf("the name has no addresses")
 	}
@@ -66,7 +69,11 @@ func (s *server) resolve(ctx context.Context) ([]netip.Addr, error) {
 		if ctx.Err() != nil {
 			reason = reasonOf(ctx.Err())
 		}
-		return nil, &Error{Op: "resolve", Reason: reason, Detail: fmt.Sprintf("the name of the target %v", s.target), Err: err}
+		detail := fmt.Sprintf("the name of the target %v", s.target)
+		if !strings.Contains(s.target.name, ".") {
+			detail += " has one label and is neither completed by a search list nor found in /etc/hosts; write the full name or the address"
+		}
+		return nil, &Error{Op: "resolve", Reason: reason, Detail: detail, Err: err}
 	}
 	var usable []netip.Addr
 	var refused error
