@@ -26,6 +26,25 @@ func parseCertificate(der []byte) (*x509.Certificate, error) {
 	return c, nil
 }
 
+// parseRoot parses a root certificate and checks that it can be one.
+func parseRoot(der []byte) (*x509.Certificate, error) {
+	root, err := parseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	// As the first of the shortest path, a root and a target.
+	if err := checkCertificate(root, 0, 2); err != nil {
+		return nil, err
+	}
+	if err := checkLink(root, root); err != nil {
+		return nil, err
+	}
+	if err := checkSignature(root, root); err != nil {
+		return nil, &Error{Reason: ReasonCertificateSignature, Detail: "isn't signed by itself", Err: err}
+	}
+	return root, nil
+}
+
 // checkCertificate checks what a certificate must be by itself to stand at
 // place i of a path of n, root first (rules 22 to 25 of AWS's text, and what
 // crypto/x509 leaves open).

@@ -20,8 +20,7 @@ func (v *Verifier) verifyChain(p *payload, now, start time.Time) ([]*x509.Certif
 		return nil, nil, fail(ReasonUntrustedRoot, bundleField(0), "is no root that this verifier trusts%s", subjectHint(p.cabundle[0]))
 	}
 
-	// ders is the whole path in order of issue: root first, target last.
-	ders := append(p.cabundle[:len(p.cabundle):len(p.cabundle)], p.certificate)
+	ders := p.path()
 	for i := range ders {
 		for j := range i {
 			if bytes.Equal(ders[i], ders[j]) {
@@ -34,25 +33,33 @@ func (v *Verifier) verifyChain(p *payload, now, start time.Time) ([]*x509.Certif
 	// happens on every call: the cache spares parsing and signatures only.
 	path := make([]*x509.Certificate, len(ders))
 	path[0] = root
-	known := 1 // how many certificates of the path the cache has vouched for
+	known := 1 // how many certificates of the path need no verification
 	key := rootKey(root)
 	var fresh []cacheEntry
-	for i := range path {
-		if i > 0 {
-			key = key.below(ders[i])
-			if c := v.cache.lookup(key); c != nil {
-				path[i] = c
-				known++
-			} else {
-				c, err := parseCertificate(ders[i])
-				if err != nil {
-					return nil, nil, in(pathField(i, len(path)), err)
-				}
-				path[i] = c
-				fresh = append(fresh, cacheEntry{key, c})
+	for i := 1; i < len(path); i++ {
+		key = key.below(ders[i])
+		if c := v.cache.lookup(key); c != nil {
+			path[i] = c
+			known = i + 1 // its key vouches for all above it
+		} else {
+			c, err := parseCertificate(ders[i])
+			if err != nil {
+				return nil, nil, in(pathField(i, len(path)), err)
 			}
+			path[i] = c
+			fresh = append(fresh, cacheEntry{key, c})
 		}
-		if err := v.checkPlace(path, i, now, start); err != nil {
+		if err := checkLink(path[i-1], path[i]); err != nil {
+			return nil, nil, in(pathField(i, len(path)), err)
+		}
+	}
+	// After all the links: in a misordered bundle, or one with a certificate
+	// too many, each is sound by itself, only out of place.
+	for i, c := range path {
+		if err := checkCertificate(c, i, len(path)); err != nil {
+			return nil, nil, in(pathField(i, len(path)), err)
+		}
+		if err := checkValidity(c, now, start); err != nil {
 			return nil, nil, in(pathField(i, len(path)), err)
 		}
 	}
@@ -61,28 +68,21 @@ func (v *Verifier) verifyChain(p *payload, now, start time.Time) ([]*x509.Certif
 			return nil, nil, &Error{Reason: ReasonCertificateSignature, Field: pathField(i, len(path)), Detail: "isn't signed by the certificate above it", Err: err}
 		}
 	}
+	// Only of certificates that an authority issued: what a forger writes is
+	// nobody's to revoke.
+	if v.policy.Revoked != nil {
+		for i, c := range path[1:] {
+			if v.policy.Revoked(c) {
+				return nil, nil, fail(ReasonCertificateRevoked, pathField(i+1, len(path)), "serial number %x of %s is revoked", c.SerialNumber, shortText(c.Issuer.CommonName))
+			}
+		}
+	}
 	return path, fresh, nil
 }
 
-// checkPlace checks all of the i-th certificate but its signature.
-func (v *Verifier) checkPlace(path []*x509.Certificate, i int, now, start time.Time) error {
-	// The links come first: in a misordered bundle every certificate is sound,
-	// only out of place.
-	if i > 0 {
-		if err := checkLink(path[i-1], path[i]); err != nil {
-			return err
-		}
-	}
-	if err := checkCertificate(path[i], i, len(path)); err != nil {
-		return err
-	}
-	if err := checkValidity(path[i], now, start); err != nil {
-		return err
-	}
-	if i > 0 && v.policy.Revoked != nil && v.policy.Revoked(path[i]) {
-		return fail(ReasonCertificateRevoked, "", "serial number %x of %s is revoked", path[i].SerialNumber, shortText(path[i].Issuer.CommonName))
-	}
-	return nil
+// path is the whole path in order of issue: root first, target last.
+func (p *payload) path() [][]byte {
+	return append(p.cabundle[:len(p.cabundle):len(p.cabundle)], p.certificate)
 }
 
 // trusted returns the root whose DER this is, or nil.
@@ -104,11 +104,18 @@ func pathField(i, n int) string {
 }
 
 // subjectHint tells the usual case, a document of another partition or of a
-// test, from garbage.
+// test, from a forgery. The name is the sender's to choose.
 func subjectHint(der []byte) string {
 	c, err := x509.ParseCertificate(der)
-	if err != nil {
+	switch {
+	case err != nil:
 		return ""
+	case c.Subject.CommonName == awsCommonName:
+		return ": it bears AWS's name but isn't AWS's root; it is forged, or a test's that isn't in Policy.Roots"
 	}
-	return ": its subject is " + shortText(c.Subject.CommonName) + "; add a root of another AWS partition or of a test to Policy.Roots"
+	return ": it calls itself " + shortText(c.Subject.CommonName) + "; if that is a partition of AWS, its root must be in Policy.Roots"
 }
+
+// awsCommonName is the subject's common name in the root of AWS's commercial
+// partition. Others' are <partition>.nitro-enclaves.
+const awsCommonName = "aws.nitro-enclaves"

@@ -2,6 +2,7 @@ package attestation
 
 import (
 	"crypto/x509"
+	"slices"
 	"time"
 )
 
@@ -66,15 +67,29 @@ func (c *Claims) Debug() bool {
 }
 
 // Document is an attestation document that was verified. Only
-// [Verifier.Verify] makes one, and never beside an error. Treat it as
-// read-only: its certificates may be shared.
+// [Verifier.Verify] makes one, and never beside an error. It shares nothing with
+// the verifier or with other documents.
 type Document struct {
 	Claims
-	// Chain holds the certificates from the NSM's own, whose key signed the
-	// document, up to the root.
-	Chain []*x509.Certificate
 	// Checked says what was checked beyond form, chain and signature.
 	Checked Checked
+
+	chain [][]byte // root first
+}
+
+// Chain returns the certificates from the NSM's own, whose key signed the
+// document, up to the root. They are parsed anew on each call, so that what a
+// caller does to them has no effect on later verifications.
+func (d *Document) Chain() []*x509.Certificate {
+	var chain []*x509.Certificate
+	for _, der := range slices.Backward(d.chain) {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil // these bytes were parsed before
+		}
+		chain = append(chain, c)
+	}
+	return chain
 }
 
 // Checked says what a successful verification rested on, for logs and audits.

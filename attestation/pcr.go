@@ -2,6 +2,7 @@ package attestation
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 )
 
@@ -32,6 +33,17 @@ func (p PCR) String() string { return hex.EncodeToString(p[:]) }
 
 // IsZero reports whether nothing was measured into the register.
 func (p PCR) IsZero() bool { return p == PCR{} }
+
+// UnmarshalJSON reads the hexadecimal form from a JSON string. Other than for
+// most types, null is an error: it would leave a zero PCR, which most enclaves
+// have.
+func (p *PCR) UnmarshalJSON(text []byte) error {
+	var s *string
+	if err := json.Unmarshal(text, &s); err != nil || s == nil {
+		return fail(ReasonInvalidPolicy, "", "a PCR is a string of %d hexadecimal digits, not %s", 2*PCRSize, shortText(string(text)))
+	}
+	return p.UnmarshalText([]byte(*s))
+}
 
 // MarshalText gives the hexadecimal form.
 func (p PCR) MarshalText() ([]byte, error) { return []byte(p.String()), nil }

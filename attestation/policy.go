@@ -45,10 +45,12 @@ type Policy struct {
 	MaxSkew time.Duration
 	// Roots lists the root certificates to trust; nil means AWSNitroRoot
 	// alone. Other partitions (China, isolated) have roots of their own, and so
-	// has nsmtest. Each must be a self-issued P-384 CA certificate.
+	// has nsmtest. Each must be a self-signed P-384 CA certificate. What counts
+	// is the certificates' DER, at the time of NewVerifier.
 	Roots []*x509.Certificate
 	// Revoked, if set, is asked about every certificate below the root, on
-	// every call of Verify, and refuses the document if it returns true. Know a
+	// every call of Verify that finds them rightly signed, and refuses the
+	// document if it returns true. Know a
 	// certificate by its RawIssuer and SerialNumber. AWS publishes no revocation
 	// list for these certificates; this is for one of your own. It must be safe
 	// for concurrent use and must not change the certificate.
@@ -87,9 +89,13 @@ type Expect struct {
 
 // defaultPins are the PCRs that a measurement must hold.
 var defaultPins = map[Platform][]int{
-	PlatformEnclave:  {0, 1, 2},
-	PlatformNitroTPM: {4, 7, 12},
+	PlatformEnclave:  {PCRImage, PCRKernel, PCRApplication},
+	PlatformNitroTPM: {4, 7, tpmCommandLine}, // boot manager, secure boot
 }
+
+// tpmCommandLine is the NitroTPM's PCR of the kernel command line, which is
+// zero where the boot manager's image has a command line of its own.
+const tpmCommandLine = 12
 
 // validate reports what can't be meant, since a policy that silently accepts
 // too much is discovered by attackers first.
@@ -97,9 +103,8 @@ func (p *Policy) validate() error {
 	invalid := func(field, format string, args ...any) error {
 		return fail(ReasonInvalidPolicy, field, format, args...)
 	}
-	pins, ok := defaultPins[p.Platform]
 	switch {
-	case !ok:
+	case defaultPins[p.Platform] == nil:
 		return invalid("Platform", "%d is no platform", int(p.Platform))
 	case len(p.Measurements) == 0 && !p.UnsafeAnyMeasurement:
 		return invalid("Measurements", "is empty, which would accept any enclave; give the PCRs that nitro-cli build-enclave printed, or set UnsafeAnyMeasurement")
@@ -117,8 +122,7 @@ func (p *Policy) validate() error {
 		if root == nil || len(root.Raw) == 0 {
 			return invalid(field, "is no parsed certificate")
 		}
-		// As the first of the shortest path, a root and a target.
-		if err := checkCertificate(root, 0, 2); err != nil {
+		if _, err := parseRoot(root.Raw); err != nil {
 			return &Error{Reason: ReasonInvalidPolicy, Field: field, Detail: "can't be a root", Err: err}
 		}
 	}
@@ -135,16 +139,40 @@ func (p *Policy) validate() error {
 				return invalid(field, "PCR%d doesn't exist; the indices are 0 to %d", index, MaxPCRs-1)
 			}
 		}
-		for _, index := range pins {
-			value, ok := m.PCRs[index]
-			if !ok && !m.UnsafePartial {
-				return invalid(field, "lacks PCR%d; pin PCR%v together, or set UnsafePartial", index, pins)
-			}
-			// What an unsigned or unmeasured part leaves zero elsewhere is
-			// legitimate to demand; a zero image is not.
-			if ok && value.IsZero() && p.Platform == PlatformEnclave && !p.UnsafeAllowDebug {
-				return invalid(field, "PCR%d is all zero, as in an enclave in debug mode; build-enclave prints the real value, or set UnsafeAllowDebug", index)
-			}
+		if err := p.validatePins(m, field); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validatePins refuses a measurement that lacks what identifies an image, or
+// has a zero where a forgotten value would put one: most enclaves have zeros in
+// most PCRs, so that a zero accepts nearly everyone's.
+func (p *Policy) validatePins(m Measurement, field string) error {
+	pins := defaultPins[p.Platform]
+	anchored := false // some PCR that identifies the image is pinned
+	for _, index := range pins {
+		value, ok := m.PCRs[index]
+		switch {
+		case !ok && !m.UnsafePartial:
+			return fail(ReasonInvalidPolicy, field, "lacks PCR%d; pin PCR%v together, or set UnsafePartial", index, pins)
+		case ok && !value.IsZero():
+			anchored = true
+		case ok && p.Platform == PlatformEnclave && !p.UnsafeAllowDebug:
+			return fail(ReasonInvalidPolicy, field, "PCR%d is all zero, as in an enclave in debug mode; build-enclave prints the real value, or set UnsafeAllowDebug", index)
+		case ok && p.Platform == PlatformNitroTPM && index != tpmCommandLine:
+			return fail(ReasonInvalidPolicy, field, "PCR%d is all zero, which no booted instance has", index)
+		case ok && p.Platform == PlatformEnclave:
+			anchored = true // debug mode is allowed, and asked for
+		}
+	}
+	if anchored {
+		return nil
+	}
+	for _, index := range sortedIndices(m.PCRs) {
+		if m.PCRs[index].IsZero() {
+			return fail(ReasonInvalidPolicy, field, "PCR%d is all zero, as it is in most enclaves: beside a zero, pin one of PCR%v", index, pins)
 		}
 	}
 	return nil

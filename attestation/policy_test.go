@@ -36,6 +36,10 @@ func TestInvalidPolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	instance, err := x509.ParseCertificate(chain.CABundle[3])
+	if err != nil {
+		t.Fatal(err)
+	}
 	one := attestation.PCR{1}
 	good := measurement("good", image)
 	for _, c := range []struct {
@@ -51,6 +55,10 @@ func TestInvalidPolicies(t *testing.T) {
 		{"zero PCR1", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{0: one, 1: {}, 2: one}}}}, "Measurements[0]"},
 		{"PCR32", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{0: one, 1: one, 2: one, 32: one}}}}, "Measurements[0]"},
 		{"PCR-1", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{-1: one}, UnsafePartial: true}}}, "Measurements[0]"},
+		{"zero PCR8 alone", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{8: {}}, UnsafePartial: true}}}, "Measurements[0]"},
+		{"zero PCR8 beside PCR3", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{3: one, 8: {}}, UnsafePartial: true}}}, "Measurements[0]"},
+		{"zero PCR7 of a TPM", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{4: one, 7: {}, 12: {}}}}, Platform: attestation.PlatformNitroTPM}, "Measurements[0]"},
+		{"zero PCR12 of a TPM alone", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{12: {}}, UnsafePartial: true}}, Platform: attestation.PlatformNitroTPM}, "Measurements[0]"},
 		{"any and some", attestation.Policy{Measurements: []attestation.Measurement{good}, UnsafeAnyMeasurement: true}, "UnsafeAnyMeasurement"},
 		{"enclave PCRs for a TPM", attestation.Policy{Measurements: []attestation.Measurement{good}, Platform: attestation.PlatformNitroTPM}, "Measurements[0]"},
 		{"no such platform", attestation.Policy{Measurements: []attestation.Measurement{good}, Platform: 7}, "Platform"},
@@ -59,6 +67,7 @@ func TestInvalidPolicies(t *testing.T) {
 		{"no roots", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{}}, "Roots"},
 		{"nil root", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{nil}}, "Roots[0]"},
 		{"empty root", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{{}}}, "Roots[0]"},
+		{"root isn't self-signed", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{instance}}, "Roots[0]"},
 		{"leaf as root", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{e.Root(), leaf}}, "Roots[1]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -134,6 +143,20 @@ func TestMeasurements(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestNullPCR(t *testing.T) {
+	for _, text := range []string{`{"PCRs": {"8": null}}`, `{"PCRs": {"8": 7}}`, `{"PCRs": {"8": ""}}`} {
+		var m struct{ PCRs map[int]attestation.PCR }
+		hasReason(t, json.Unmarshal([]byte(text), &m), attestation.ReasonInvalidPolicy)
+	}
+}
+
+func TestZeroPCR12OfTPM(t *testing.T) {
+	newVerifier(t, attestation.Policy{
+		Platform:     attestation.PlatformNitroTPM,
+		Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{4: {1}, 7: {1}, 12: {}}}},
+	})
 }
 
 func TestUnsafePartial(t *testing.T) {

@@ -76,7 +76,7 @@ func TestCacheForgetsNothing(t *testing.T) {
 	e.policy.Revoked = func(c *x509.Certificate) bool { return revoked && !c.IsCA }
 	v := e.verifier(t)
 	raw := e.attest(t)
-	leaf := accepts(t, v, raw, expectNonce).Chain[0]
+	leaf := accepts(t, v, raw, expectNonce).Chain()[0]
 
 	clock = leaf.NotAfter.Add(time.Second)
 	rejects(t, v, raw, expectNonce, attestation.ReasonCertificateExpired)
@@ -90,6 +90,33 @@ func TestCacheForgetsNothing(t *testing.T) {
 	altered[len(altered)-1] ^= 1
 	rejects(t, v, altered, expectNonce, attestation.ReasonSignature)
 	accepts(t, v, raw, expectNonce)
+}
+
+// A forger's certificates aren't shown to the policy's Revoked.
+func TestRevokedIsAskedOfTheIssued(t *testing.T) {
+	asked := 0
+	e := newEnclave(t, nsmtest.Options{})
+	e.policy.Revoked = func(*x509.Certificate) bool { asked++; return false }
+	v := e.verifier(t)
+	accepts(t, v, e.attest(t), expectNonce)
+	if asked != 4 {
+		t.Errorf("asked %d times of a good document, want 4", asked)
+	}
+	asked = 0
+	attacker, err := newEnclave(t, nsmtest.Options{}).Chain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := newEnclave(t, nsmtest.Options{EditDocument: func(d *nsmtest.Document) {
+		d.CABundle = append([][]byte{e.Root().Raw}, attacker.CABundle[1:]...)
+		d.Certificate = attacker.Certificate
+	}})
+	if doc, err := v.Verify(forged.attest(t), expectNonce); doc != nil || err == nil {
+		t.Fatal("a forged chain was accepted")
+	}
+	if asked != 0 {
+		t.Errorf("asked %d times of a forged document", asked)
+	}
 }
 
 // A document that isn't accepted leaves nothing in the cache.

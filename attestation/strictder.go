@@ -3,16 +3,23 @@ package attestation
 import "crypto/x509"
 
 // crypto/x509 reads what it knows of a certificate and passes over elements
-// that follow where none may: in the Certificate and TBSCertificate sequences,
-// the public key and basic constraints. Bytes there are signed, but they would
-// let one certificate be two things to two readers, so they are refused.
+// that follow where none may: at the end of most of the sequences it is made of.
+// Bytes there are signed, but they would let one certificate be two things to
+// two readers, so that every part that says who may do what is held to its exact
+// shape here. What this leaves to crypto/x509 is the inside of extensions that
+// verification doesn't use.
 
 // DER tags (X.690 section 8.1.2).
 const (
 	derBoolean    = 0x01
 	derInteger    = 0x02
 	derBitString  = 0x03
+	derOctets     = 0x04
+	derOID        = 0x06
+	derUTCTime    = 0x17
+	derTime       = 0x18
 	derSequence   = 0x30
+	derSet        = 0x31
 	derVersion    = 0xa0 // [0] of TBSCertificate
 	derIssuerUID  = 0x81 // [1]
 	derSubjectUID = 0x82 // [2]
@@ -72,34 +79,134 @@ func derIsSequenceOf(der []byte, tags ...int) bool {
 	return ok && tag == derSequence && len(rest) == 0 && derIs(content, tags...)
 }
 
+// derEach calls check with each element of der, and reports whether all are of
+// the tag and pass.
+func derEach(der []byte, want int, check func(content []byte) bool) bool {
+	for len(der) > 0 {
+		tag, content, rest, ok := nextDER(der)
+		if !ok || tag != want || !check(content) {
+			return false
+		}
+		der = rest
+	}
+	return true
+}
+
 // checkStrictDER refuses what crypto/x509 passes over.
 func checkStrictDER(c *x509.Certificate) error {
-	malformed := func(what string) error {
-		return fail(ReasonCertificateMalformed, "", "its %s has elements or bytes that don't belong there", what)
+	if part := looseDER(c); part != "" {
+		return fail(ReasonCertificateMalformed, "", "its %s has elements or bytes that don't belong there", part)
 	}
-	// RFC 5280 section 4.1.
+	return nil
+}
+
+// looseDER names the first part of a certificate that isn't of exactly the
+// shape that RFC 5280 section 4.1 gives it, or "".
+func looseDER(c *x509.Certificate) string {
 	if !derIsSequenceOf(c.Raw, derSequence, derSequence, derBitString) {
-		return malformed("Certificate")
+		return "Certificate"
 	}
 	if !derIsSequenceOf(c.RawTBSCertificate, derVersion|derOptional, derInteger, derSequence, derSequence, derSequence, derSequence, derSequence,
 		derIssuerUID|derOptional, derSubjectUID|derOptional, derExtensions|derOptional) {
-		return malformed("TBSCertificate")
+		return "TBSCertificate"
 	}
 	if !derIsSequenceOf(c.RawSubjectPublicKeyInfo, derSequence, derBitString) {
-		return malformed("SubjectPublicKeyInfo")
+		return "SubjectPublicKeyInfo"
 	}
-	for _, ext := range c.Extensions {
+
+	// The elements of Certificate and TBSCertificate are there: it was checked.
+	_, certificate, _, _ := nextDER(c.Raw)
+	_, tbs, _, _ := nextDER(c.RawTBSCertificate)
+	_, spki, _, _ := nextDER(c.RawSubjectPublicKeyInfo)
+	outer := derElement(certificate, 1)
+	if derElement(tbs, 0)[0] == derVersion {
+		tbs = tbs[len(derElement(tbs, 0)):]
+	}
+	const signatureAt, issuerAt, validityAt, subjectAt = 1, 2, 3, 4
+	// RFC 5758 section 3.2: ecdsa-with-SHA384 has no parameters; RFC 5480
+	// section 2.1.1: a key on a named curve has one, the curve. Other algorithms
+	// are refused elsewhere, by name.
+	if c.SignatureAlgorithm == x509.ECDSAWithSHA384 &&
+		(!derIsSequenceOf(outer, derOID) || !derIsSequenceOf(derElement(tbs, signatureAt), derOID)) {
+		return "signature algorithm"
+	}
+	if c.PublicKeyAlgorithm == x509.ECDSA && !derIsSequenceOf(derElement(spki, 0), derOID, derOID) {
+		return "public key's algorithm"
+	}
+	// Each time is of one of two types.
+	validity := derElement(tbs, validityAt)
+	if !derIsSequenceOf(validity, derUTCTime, derUTCTime) && !derIsSequenceOf(validity, derUTCTime, derTime) &&
+		!derIsSequenceOf(validity, derTime, derUTCTime) && !derIsSequenceOf(validity, derTime, derTime) {
+		return "validity"
+	}
+	for _, at := range []int{issuerAt, subjectAt} {
+		if !derIsName(derElement(tbs, at)) {
+			return "name"
+		}
+	}
+	return looseExtensions(tbs, c)
+}
+
+// derElement returns the i-th element of der, head included, or nil.
+func derElement(der []byte, i int) []byte {
+	for {
+		_, _, rest, ok := nextDER(der)
+		if !ok {
+			return nil
+		}
+		if i == 0 {
+			return der[:len(der)-len(rest)]
+		}
+		der, i = rest, i-1
+	}
+}
+
+// derIsName reports whether der is a Name: a sequence of sets of attributes, of
+// a type and a value each.
+func derIsName(der []byte) bool {
+	tag, sets, rest, ok := nextDER(der)
+	return ok && tag == derSequence && len(rest) == 0 && derEach(sets, derSet, func(set []byte) bool {
+		return derEach(set, derSequence, func(attribute []byte) bool {
+			value := derElement(attribute, 1)
+			return value != nil && derIs(attribute, derOID, int(value[0]))
+		})
+	})
+}
+
+// looseExtensions checks the extensions: their list, each one's parts, and the
+// two that say what the key may do.
+func looseExtensions(tbs []byte, c *x509.Certificate) string {
+	for i := 0; ; i++ {
+		element := derElement(tbs, i)
+		if element == nil {
+			break
+		}
+		if element[0] != derExtensions {
+			continue
+		}
+		_, wrapped, _, _ := nextDER(element)
+		tag, list, rest, ok := nextDER(wrapped)
+		if !ok || tag != derSequence || len(rest) != 0 || !derEach(list, derSequence, func(extension []byte) bool {
+			// DER leaves out a default, so that a BOOLEAN here is TRUE.
+			critical := derElement(extension, 1)
+			return derIs(extension, derOID, derBoolean|derOptional, derOctets) &&
+				(critical[0] != derBoolean || critical[len(critical)-1] == 0xff)
+		}) {
+			return "list of extensions"
+		}
+	}
+	for _, extension := range c.Extensions {
 		switch {
-		case ext.Id.Equal(oidBasicConstraints):
-			if !derIsSequenceOf(ext.Value, derBoolean|derOptional, derInteger|derOptional) {
-				return malformed("basic constraints")
+		case extension.Id.Equal(oidBasicConstraints):
+			if !derIsSequenceOf(extension.Value, derBoolean|derOptional, derInteger|derOptional) {
+				return "basic constraints"
 			}
-		case ext.Id.Equal(oidKeyUsage):
+		case extension.Id.Equal(oidKeyUsage):
 			// At least one bit, after the count of unused ones.
-			if _, usage, _, ok := nextDER(ext.Value); !ok || !derIs(ext.Value, derBitString) || len(usage) < 2 {
-				return malformed("key usage")
+			if _, usage, _, ok := nextDER(extension.Value); !ok || !derIs(extension.Value, derBitString) || len(usage) < 2 {
+				return "key usage"
 			}
 		}
 	}
-	return nil
+	return ""
 }

@@ -38,7 +38,15 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 	for i, m := range policy.Measurements {
 		policy.Measurements[i].PCRs = maps.Clone(m.PCRs)
 	}
-	v := &Verifier{policy: policy, clock: policy.Clock, roots: slices.Clone(policy.Roots), checkSignature: checkSignature}
+	v := &Verifier{policy: policy, clock: policy.Clock, checkSignature: checkSignature}
+	for _, root := range policy.Roots {
+		// A copy of the verifier's own, which nobody can change.
+		own, err := parseRoot(root.Raw)
+		if err != nil {
+			return nil, err
+		}
+		v.roots = append(v.roots, own)
+	}
 	if !policy.DisableCache {
 		v.cache = newCache()
 	}
@@ -99,13 +107,17 @@ func (v *Verifier) Verify(raw []byte, e Expect) (*Document, error) {
 	// Only now, so that other customers' authentic documents, which anyone
 	// can send, don't push out the certificates of the enclaves in use.
 	v.cache.remember(fresh)
-	slices.Reverse(path)
-	return &Document{Claims: p.Claims, Chain: path, Checked: checked}, nil
+	return &Document{Claims: p.Claims, Checked: checked, chain: p.path()}, nil
 }
 
 // CacheStats tells what the cache of certificates has done since NewVerifier.
 // It is all zero with Policy.DisableCache.
-func (v *Verifier) CacheStats() CacheStats { return v.cache.stats() }
+func (v *Verifier) CacheStats() CacheStats {
+	if v == nil {
+		return CacheStats{}
+	}
+	return v.cache.stats()
+}
 
 func checkSignature(parent, child *x509.Certificate) error {
 	return parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature)

@@ -30,8 +30,8 @@ func TestVerify(t *testing.T) {
 			if !bytes.Equal(doc.Nonce, nonce) || string(doc.UserData) != "user data" || len(doc.PublicKey) != 0 {
 				t.Errorf("nonce %q, user data %q, public key %q", doc.Nonce, doc.UserData, doc.PublicKey)
 			}
-			if len(doc.Chain) != 5 || !doc.Chain[4].Equal(e.Root()) {
-				t.Errorf("a chain of %d", len(doc.Chain))
+			if chain := doc.Chain(); len(chain) != 5 || !chain[4].Equal(e.Root()) {
+				t.Errorf("a chain of %d", len(doc.Chain()))
 			}
 			want := attestation.Checked{At: noon, Measurement: "release", PCRs: []int{0, 1, 2}, Nonce: true, UserData: true}
 			if !reflect.DeepEqual(doc.Checked, want) {
@@ -71,7 +71,7 @@ func TestTime(t *testing.T) {
 	e.policy.MaxAge = 0
 	short := e.verifier(t)
 
-	leaf := accepts(t, long, raw, expectNonce).Chain[0]
+	leaf := accepts(t, long, raw, expectNonce).Chain()[0]
 	for _, c := range []struct {
 		name  string
 		v     *attestation.Verifier
@@ -125,6 +125,23 @@ func TestVerifierKeepsNoReferenceToPolicy(t *testing.T) {
 	e.policy.Measurements[0].PCRs[0] = attestation.PCR{1}
 	e.policy.Roots[0] = attestation.AWSNitroRoot()
 	accepts(t, v, e.attest(t), expectNonce)
+}
+
+// What a caller does to a document's certificates changes no later verdict.
+func TestChainIsTheCallers(t *testing.T) {
+	clock := noon
+	e := newEnclave(t, nsmtest.Options{})
+	e.policy.Clock = func() time.Time { return clock }
+	e.policy.MaxAge = 48 * time.Hour
+	v, raw := e.verifier(t), e.attest(t)
+	for _, c := range accepts(t, v, raw, expectNonce).Chain() {
+		c.NotAfter = noon.AddDate(100, 0, 0)
+		clear(c.Raw)
+	}
+	e.policy.Roots[0].NotAfter = noon.AddDate(-1, 0, 0)
+	accepts(t, v, raw, expectNonce)
+	clock = noon.Add(5 * time.Hour)
+	rejects(t, v, raw, expectNonce, attestation.ReasonCertificateExpired)
 }
 
 func TestVerifyConcurrently(t *testing.T) {

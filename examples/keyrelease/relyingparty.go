@@ -44,10 +44,11 @@ func relyingParty(ctx context.Context, r *report, session *nsm.Session, trust at
 	if err != nil {
 		return err
 	}
-	root := doc.Chain[len(doc.Chain)-1]
+	chain := doc.Chain()
+	root := chain[len(chain)-1]
 	r.step("relying party", "checked the document and trusts the enclave",
 		fact{"module", doc.ModuleID},
-		fact{"signed by", doc.Chain[0].Subject.CommonName},
+		fact{"signed by", chain[0].Subject.CommonName},
 		fact{"under root", fmt.Sprintf("%s, SHA-256 %x…", root.Subject.CommonName, fingerprint(root)[:8])},
 		fact{"PCRs", fmt.Sprintf("%v are those of %q; not in debug mode", doc.Checked.PCRs, doc.Checked.Measurement)},
 		fact{"fresh", fmt.Sprintf("carries the nonce, made %v ago", doc.Checked.At.Sub(doc.Timestamp).Round(time.Millisecond))},

@@ -119,9 +119,9 @@ func (e *Entry) compare(t testing.TB, doc *attestation.Document) {
 	same("user data", fieldLength(doc.UserData), e.UserData)
 	same("nonce", fieldLength(doc.Nonce), e.Nonce)
 	same("public key", fieldLength(doc.PublicKey), e.PublicKey)
-	same("certificates", len(doc.Chain), e.CABundle+1)
-	same("leaf's start", doc.Chain[0].NotBefore.UTC().Format(time.RFC3339), e.LeafBegins)
-	same("leaf's end", doc.Chain[0].NotAfter.UTC().Format(time.RFC3339), e.LeafEnds)
+	same("certificates", len(doc.Chain()), e.CABundle+1)
+	same("leaf's start", doc.Chain()[0].NotBefore.UTC().Format(time.RFC3339), e.LeafBegins)
+	same("leaf's end", doc.Chain()[0].NotAfter.UTC().Format(time.RFC3339), e.LeafEnds)
 	if len(doc.UnknownFields) != 0 {
 		t.Errorf("%s: unknown fields %q", e.File, doc.UnknownFields)
 	}

@@ -1,0 +1,154 @@
+package attestation
+
+import (
+	"crypto/x509"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/keyvouch/keyvouch/nsm/nsmtest"
+)
+
+// derNode is an element of DER as a tree. Octet strings that hold DER, as
+// extensions' values do, are taken apart too.
+type derNode struct {
+	tag  byte
+	body []byte     // if it isn't taken apart
+	kids []*derNode // if it is
+	open bool
+}
+
+func derTree(der []byte) []*derNode {
+	var nodes []*derNode
+	for len(der) > 0 {
+		tag, content, rest, ok := nextDER(der)
+		if !ok {
+			return nil
+		}
+		n := &derNode{tag: byte(tag), body: content}
+		if tag&0x20 != 0 || tag == derOctets {
+			if kids := derTree(content); kids != nil || len(content) == 0 {
+				n.kids, n.open = kids, true
+			}
+		}
+		nodes, der = append(nodes, n), rest
+	}
+	return nodes
+}
+
+func (n *derNode) der() []byte {
+	body := n.body
+	if n.open {
+		body = nil
+		for _, kid := range n.kids {
+			body = append(body, kid.der()...)
+		}
+	}
+	switch {
+	case len(body) < 0x80:
+		return append([]byte{n.tag, byte(len(body))}, body...)
+	case len(body) <= 0xff:
+		return append([]byte{n.tag, 0x81, byte(len(body))}, body...)
+	}
+	return append([]byte{n.tag, 0x82, byte(len(body) >> 8), byte(len(body))}, body...)
+}
+
+// walk calls f with every node that is taken apart, and the tags above it.
+func (n *derNode) walk(path string, f func(n *derNode, path string)) {
+	path += "/" + string("0123456789abcdef"[n.tag>>4]) + string("0123456789abcdef"[n.tag&15])
+	if n.open {
+		f(n, path)
+	}
+	for _, kid := range n.kids {
+		kid.walk(path, f)
+	}
+}
+
+func realChain(t *testing.T) []*x509.Certificate {
+	t.Helper()
+	n, err := nsmtest.New(nsmtest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := n.Chain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var certificates []*x509.Certificate
+	for _, der := range append(chain.CABundle, chain.Certificate) {
+		c, err := parseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		certificates = append(certificates, c)
+	}
+	return certificates
+}
+
+// TestNoRoomInCertificates adds an element at the end of everything that holds
+// elements. What is left to hold more are the values of extensions that
+// verification doesn't use, such as key identifiers.
+func TestNoRoomInCertificates(t *testing.T) {
+	const extensionValue = "/30/30/a3/30/30/04"
+	refused := 0
+	for i, c := range realChain(t) {
+		root := derTree(c.Raw)[0]
+		if !slices.Equal(root.der(), c.Raw) {
+			t.Fatal("the certificate doesn't survive being taken apart")
+		}
+		root.walk("", func(n *derNode, path string) {
+			saved := n.kids
+			defer func() { n.kids = saved }()
+			for _, extra := range []*derNode{{tag: 0x05}, {tag: 0x04, body: []byte("x")}, {tag: 0x30}, {tag: 0x01, body: []byte{0xff}}, {tag: derUTCTime, body: []byte("260101000000Z")}} {
+				n.kids = append(slices.Clone(saved), extra)
+				if _, err := parseCertificate(root.der()); err != nil {
+					refused++
+				} else if !strings.HasPrefix(path, extensionValue) {
+					t.Errorf("certificate %d takes another %02x at the end of %s", i, extra.tag, path)
+				}
+			}
+		})
+	}
+	if refused < 100 {
+		t.Errorf("only %d refused: the test tries too little", refused)
+	}
+}
+
+// TestExplicitFalse writes a default, critical FALSE, which DER leaves out.
+func TestExplicitFalse(t *testing.T) {
+	tried := 0
+	for _, c := range realChain(t) {
+		root := derTree(c.Raw)[0]
+		root.walk("", func(n *derNode, path string) {
+			if len(n.kids) != 2 || n.tag != derSequence || n.kids[0].tag != derOID || n.kids[1].tag != derOctets {
+				return
+			}
+			saved := n.kids
+			n.kids = []*derNode{saved[0], {tag: derBoolean, body: []byte{0}}, saved[1]}
+			if _, err := parseCertificate(root.der()); err == nil {
+				t.Errorf("an explicit critical FALSE is accepted at %s", path)
+			}
+			n.kids = saved
+			tried++
+		})
+	}
+	if tried == 0 {
+		t.Error("there was no extension to try it on")
+	}
+}
+
+func FuzzStrictDER(f *testing.F) {
+	for _, seed := range [][]byte{awsNitroRoot, {0x30, 0x03, 0x02, 0x01, 0x00}, {0x30, 0x82, 0x00, 0x00}} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, der []byte) {
+		c, err := parseCertificate(der)
+		if err != nil {
+			return
+		}
+		// What is accepted is written in the one way there is.
+		if nodes := derTree(der); len(nodes) != 1 || !slices.Equal(nodes[0].der(), der) {
+			t.Fatalf("accepted another encoding of %s", c.Subject)
+		}
+	})
+}
