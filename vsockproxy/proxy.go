@@ -17,6 +17,13 @@ const (
 	DefaultDrainTimeout = 5 * time.Second
 )
 
+// HalfCloseTimeout takes the place of a longer [Proxy.IdleTimeout] once one
+// direction of a connection has ended. Over vsock and Unix sockets, and over TCP
+// until the next write, a client that is gone for good looks like one that has
+// ended its stream and waits for the answer, so silence has to decide. Every byte
+// that moves starts it anew, and protocols over TLS answer much sooner.
+const HalfCloseTimeout = time.Minute
+
 // Resolver finds the addresses of a name. *net.Resolver is one. The proxy asks
 // for network "ip", and for a host that ends with a dot: it is absolute, and no
 // search list may be applied to it.
@@ -56,7 +63,8 @@ type Proxy struct {
 	// the target; zero means DefaultDialTimeout.
 	DialTimeout time.Duration
 	// IdleTimeout ends a connection on which no byte has moved in either
-	// direction for so long; zero means DefaultIdleTimeout.
+	// direction for so long; zero means DefaultIdleTimeout. Once one direction
+	// has ended, HalfCloseTimeout counts if it is shorter.
 	IdleTimeout time.Duration
 	// DrainTimeout is how long open connections may go on after the context of
 	// Serve has ended; zero means DefaultDrainTimeout.

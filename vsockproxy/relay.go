@@ -38,8 +38,10 @@ type relay struct {
 	began time.Time
 	moved atomic.Int64 // time of the last progress in either direction, since began
 
-	mu   sync.Mutex // held while a deadline is set, so that part has the last word
+	mu   sync.Mutex // held while a deadline is set, so that shorten has the last word
 	idle time.Duration
+
+	halfClose time.Duration // bounds idle once one direction has ended
 }
 
 // side is one of the two connections of a relay.
@@ -55,6 +57,8 @@ func newRelay(enclave, target net.Conn, idle time.Duration) *relay {
 		target:  &side{Conn: target, name: "the target"},
 		idle:    idle,
 		began:   time.Now(),
+
+		halfClose: HalfCloseTimeout,
 	}
 }
 
@@ -82,7 +86,9 @@ func (r *relay) run() error {
 		}
 		once.Do(func() { first = err })
 		if errors.As(err, new(*goneError)) {
-			r.part()
+			// Let the opposite direction run to its end, so that a target's
+			// early refusal, say, reaches the enclave whole.
+			r.shorten(partingTimeout)
 		} else {
 			r.cut() // wakes the other direction
 		}
@@ -104,13 +110,12 @@ func (r *relay) run() error {
 	return nil
 }
 
-// part lets the opposite direction of a failed write run to its end, so that a
-// target's early refusal, say, reaches the enclave whole. It may not take long.
-func (r *relay) part() {
+// shorten lowers the idle timeout, also for reads and writes that are waiting.
+func (r *relay) shorten(idle time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.touch()
-	r.idle = min(r.idle, partingTimeout)
+	r.idle = min(r.idle, idle)
 	_ = r.enclave.SetDeadline(r.deadline())
 	_ = r.target.SetDeadline(r.deadline())
 }
@@ -152,6 +157,9 @@ func (r *relay) copy(dst, src *side, count *atomic.Int64) (err error) {
 			if half, ok := dst.Conn.(interface{ CloseWrite() error }); ok {
 				_ = half.CloseWrite()
 			}
+			// A peer that closed for good looks the same as one that only ended
+			// its stream, and nothing more may ever come.
+			r.shorten(r.halfClose)
 			return nil
 		}
 		if readErr != nil {
@@ -177,7 +185,7 @@ func (r *relay) read(src net.Conn, buf []byte) (int, error) {
 			return n, nil
 		}
 		if r.isIdle() {
-			return 0, errIdle
+			return 0, r.idleError()
 		}
 	}
 }
@@ -201,7 +209,7 @@ func (r *relay) write(dst net.Conn, buf []byte, count *atomic.Int64) error {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		case len(buf) > 0 && r.isIdle():
-			return errIdle
+			return r.idleError()
 		}
 	}
 	return nil
@@ -220,6 +228,15 @@ func (r *relay) isIdle() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return !time.Now().Before(r.deadline())
+}
+
+func (r *relay) idleError() error {
+	for _, s := range []*side{r.enclave, r.target} {
+		if s.ended.Load() {
+			return fmt.Errorf("%w, which is at most %v because %s has ended its stream", errIdle, r.halfClose, s.name)
+		}
+	}
+	return errIdle
 }
 
 // deadline is when the connection becomes idle unless something moves. One

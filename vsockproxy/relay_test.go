@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -106,5 +107,43 @@ func TestSilentDeafSideIsCut(t *testing.T) {
 	wantCut(t, client)
 	if err := <-ended; !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("the relay ended with %v, want %v", err, syscall.EPIPE)
+	}
+}
+
+// A client that has closed for good does not hold its slot for the whole idle
+// timeout while the target is silent, whichever of the two went.
+func TestAbandonedConnectionEnds(t *testing.T) {
+	for _, gone := range []string{"the enclave", "the target"} {
+		t.Run(gone, func(t *testing.T) {
+			client, enclave := pair(t)
+			target, server := pair(t)
+			r := newRelay(enclave, target, time.Hour)
+			if r.halfClose != HalfCloseTimeout {
+				t.Errorf("the bound is %v", r.halfClose)
+			}
+			r.halfClose = 20 * time.Millisecond
+			leaver := client
+			if gone == "the target" {
+				leaver = server
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- r.run() }()
+			mustWrite(t, client, "hello")
+			wantRead(t, server, "hello")
+			_ = leaver.Close()
+			err := <-ended
+			if !errors.Is(err, errIdle) || !strings.Contains(err.Error(), gone) {
+				t.Errorf("the relay ended with %v, want %v because of %s", err, errIdle, gone)
+			}
+		})
+	}
+}
+
+// The bound does not lengthen a shorter idle timeout.
+func TestHalfCloseKeepsShorterIdleTimeout(t *testing.T) {
+	r := newRelay(&net.UnixConn{}, &net.UnixConn{}, time.Second)
+	r.shorten(r.halfClose)
+	if r.idle != time.Second {
+		t.Errorf("idle timeout %v, want %v", r.idle, time.Second)
 	}
 }
