@@ -20,16 +20,19 @@ var testSupport = []string{
 	module + "/internal/realdoc",
 	module + "/internal/readme",
 	module + "/internal/imports",
+	module + "/internal/vectors",
+	module + "/internal/vectors/generate",
 }
 
 // may lists, for each production package, the packages of this module that it
 // may reach, directly or not.
 var may = map[string][]string{
-	module + "/attestation":  nil,
-	module + "/nsm":          nil,
-	module + "/vsockproxy":   nil,
-	module + "/internal/cms": nil,
-	module + "/kmsclient":    {module + "/nsm", module + "/internal/cms"},
+	module + "/attestation":            nil,
+	module + "/attestation/cmd/attest": {module + "/attestation"},
+	module + "/nsm":                    nil,
+	module + "/vsockproxy":             nil,
+	module + "/internal/cms":           nil,
+	module + "/kmsclient":              {module + "/nsm", module + "/internal/cms"},
 }
 
 type goPackage struct {

@@ -2,18 +2,16 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"unicode"
-
-	"crypto/x509"
 
 	"github.com/keyvouch/keyvouch/attestation"
 )
@@ -29,26 +27,8 @@ const (
 
 // input is a document and the form in which it came.
 type input struct {
-	form string // "raw", "base64" or "hexadecimal"
+	form string // "raw", "base64" or "hex"
 	raw  []byte
-}
-
-// parse parses a command's flags, and its arguments, of which there must be
-// exactly n.
-func parse(set *flag.FlagSet, args []string, n int) error {
-	if err := set.Parse(args); err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			err = fmt.Errorf("%w; attest %s -h lists the flags", err, set.Name())
-		}
-		return err
-	}
-	switch {
-	case set.NArg() < n:
-		return errors.New("FILE is missing; - is the standard input")
-	case set.NArg() > n:
-		return fmt.Errorf("unexpected argument %+q; flags stand before FILE", set.Arg(n))
-	}
-	return nil
 }
 
 // document reads and decodes FILE.
@@ -120,7 +100,7 @@ func decode(data []byte) (input, error) {
 		return input{}, errors.New("holds nothing but white space")
 	}
 	if raw, err := hex.DecodeString(strings.TrimPrefix(text, "0x")); err == nil && len(raw) > 0 {
-		return input{"hexadecimal", raw}, nil
+		return input{"hex", raw}, nil
 	}
 	encoding := base64.RawStdEncoding
 	if strings.ContainsAny(text, "-_") {
@@ -165,11 +145,11 @@ func isText(data []byte) bool {
 func readMeasurement(name string) (attestation.Measurement, error) {
 	text, err := readFile(name, attestation.MaxMeasurementSize)
 	if err != nil {
-		return attestation.Measurement{}, fmt.Errorf("--measurement %s: %w", name, err)
+		return attestation.Measurement{}, fmt.Errorf("%s: %w", name, err)
 	}
 	m, err := attestation.ParseMeasurement(text)
 	if err != nil {
-		return attestation.Measurement{}, fmt.Errorf("--measurement %s: %s", name, withoutReason(err))
+		return attestation.Measurement{}, fmt.Errorf("%s: %s", name, withoutReason(err))
 	}
 	if m.Name == "" {
 		m.Name = name
@@ -181,23 +161,23 @@ func readMeasurement(name string) (attestation.Measurement, error) {
 func readRoot(name string) (*x509.Certificate, error) {
 	data, err := readFile(name, maxRootSize)
 	if err != nil {
-		return nil, fmt.Errorf("--root %s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	der := data
 	if block, rest := pem.Decode(data); block != nil {
 		if next, _ := pem.Decode(rest); next != nil {
-			return nil, fmt.Errorf("--root %s: holds more than one PEM block; give the root alone", name)
+			return nil, fmt.Errorf("%s: holds more than one PEM block; give the root alone", name)
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("--root %s: is PEM of type %+q, not CERTIFICATE", name, block.Type)
+			return nil, fmt.Errorf("%s: is PEM of type %+q, not CERTIFICATE", name, block.Type)
 		}
 		der = block.Bytes
 	} else if bytes.Contains(data, []byte("-----BEGIN")) {
-		return nil, fmt.Errorf("--root %s: is damaged PEM", name)
+		return nil, fmt.Errorf("%s: is damaged PEM", name)
 	}
 	root, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("--root %s: is no certificate in PEM or DER: %w", name, err)
+		return nil, fmt.Errorf("%s: is no certificate in PEM or DER: %w", name, err)
 	}
 	return root, nil
 }

@@ -2,20 +2,23 @@ package main
 
 import "github.com/keyvouch/keyvouch/attestation"
 
-const unverified = "UNVERIFIED: nothing here is checked; anyone can make a document that says this\n"
+const (
+	unverified = "UNVERIFIED"
+	warning    = ": nothing here is checked; anyone can make a document that says this\n"
+)
 
 // inspected is the JSON of inspect.
 type inspected struct {
 	Verified bool       `json:"verified"` // false
-	Form     string     `json:"input_form"`
+	Form     string     `json:"form"`
 	Size     int        `json:"size"`
 	Document *described `json:"document"`
 }
 
 func (p *program) inspect(args []string) error {
-	set := p.flagSet("inspect", "[--json] FILE\n\nShows what a document says. It verifies nothing.\n")
+	set := flagSet("inspect")
 	asJSON := set.Bool("json", false, "print JSON")
-	if err := parse(set, args, 1); err != nil {
+	if err := p.parse(set, "[--json] FILE\n\nShows what a document says, and verifies nothing.", args, 1); err != nil {
 		return err
 	}
 	in, err := p.document(set.Arg(0))
@@ -31,10 +34,10 @@ func (p *program) inspect(args []string) error {
 		return p.writeJSON(inspected{Form: in.form, Size: len(in.raw), Document: d})
 	}
 	var t text
-	t.WriteString(paint(p.stdout, red, unverified[:len("UNVERIFIED")]) + unverified[len("UNVERIFIED"):])
+	t.WriteString(paint(p.stdout, red, unverified) + warning)
 	t.heading("Input")
-	t.line("size", "%d bytes, from %s", len(in.raw), in.form)
+	t.line("form", "%s, %d bytes", in.form, len(in.raw))
 	d.write(&t)
-	t.WriteString("\n" + unverified)
+	t.WriteString("\n" + paint(p.stdout, red, unverified) + warning)
 	return p.writeText(&t)
 }

@@ -60,6 +60,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 
 	"github.com/keyvouch/keyvouch/attestation"
 )
@@ -129,7 +130,7 @@ func (p *program) run(args []string) int {
 		}
 		return exitRejected
 	}
-	fmt.Fprintf(p.stderr, "attest %s: %s\n", name, printable(err.Error()))
+	fmt.Fprintf(p.stderr, "attest %s: %s\n", name, escape(err.Error(), strconv.IsPrint))
 	return exitUsage
 }
 
@@ -142,17 +143,32 @@ var hints = map[attestation.Reason]string{
 	attestation.ReasonPlatform:           "--platform names what must have made the document",
 }
 
-// flagSet makes the flag set of a command, whose errors are reported once, by
-// run, and whose help goes to the standard output.
-func (p *program) flagSet(name, synopsis string) *flag.FlagSet {
+// flagSet makes the flag set of a command; parse reports its errors and writes
+// its help.
+func flagSet(name string) *flag.FlagSet {
 	set := flag.NewFlagSet(name, flag.ContinueOnError)
 	set.SetOutput(io.Discard)
-	set.Usage = func() {}
-	set.BoolFunc("h", "show this help", func(string) error {
-		fmt.Fprintf(p.stdout, "Usage: attest %s %s\n", name, synopsis)
+	return set
+}
+
+// parse parses a command's flags, and its arguments, of which there must be
+// exactly n. Help was asked for, so it goes to the standard output.
+func (p *program) parse(set *flag.FlagSet, synopsis string, args []string, n int) error {
+	err := set.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(p.stdout, "Usage: attest %s %s\n\n", set.Name(), synopsis)
 		set.SetOutput(p.stdout)
 		set.PrintDefaults()
-		return flag.ErrHelp
-	})
-	return set
+		return err
+	case err != nil:
+		return fmt.Errorf("%w; attest %s -h lists the flags", err, set.Name())
+	case set.NArg() < n:
+		return errors.New("FILE is missing; - is the standard input")
+	case set.NArg() > n && n == 0:
+		return fmt.Errorf("unexpected argument %+q", set.Arg(0))
+	case set.NArg() > n:
+		return fmt.Errorf("unexpected argument %+q; flags stand before FILE", set.Arg(n))
+	}
+	return nil
 }

@@ -46,30 +46,30 @@ func wantsColour(file *os.File, getenv func(string) string) bool {
 // terminal nor pass for this program's own words.
 func quote(s string) string { return strconv.QuoteToASCII(s) }
 
-// printable escapes what isn't printable ASCII, in a message that quotes what
-// it repeats of a document, in case something in it doesn't.
-func printable(s string) string {
+// escape escapes the characters of a message that keep doesn't hold for.
+func escape(s string, keep func(rune) bool) string {
 	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r >= 0x20 && r <= 0x7e || r == '\n':
+	for i, n := 0, 0; i < len(s); i += n {
+		var r rune
+		r, n = utf8.DecodeRuneInString(s[i:])
+		if keep(r) {
 			b.WriteRune(r)
-		case r == '…':
-			b.WriteString("...")
-		default:
-			q := strconv.QuoteToASCII(s[i : i+n])
-			b.WriteString(q[1 : len(q)-1])
+			continue
 		}
-		i += n
+		quoted := quote(s[i : i+n])
+		b.WriteString(quoted[1 : len(quoted)-1])
 	}
 	return b.String()
 }
 
+func isASCII(r rune) bool { return r >= 0x20 && r <= 0x7e }
+
 // withoutPackage is an error's text in one line, without the package's name.
+// The package quotes what it repeats of a document; this is in case that some
+// text of crypto/x509's doesn't.
 func withoutPackage(err *attestation.Error) string {
 	text := strings.TrimPrefix(err.Error(), "attestation: ")
-	return strings.ReplaceAll(printable(text), "\n", `\n`)
+	return escape(strings.ReplaceAll(text, "…", "..."), isASCII)
 }
 
 // withoutReason is the text of an error about the caller's own input, whose

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/keyvouch/keyvouch/attestation"
+)
+
+const policySynopsis = `--measurement FILE --key-action ACTION [flags]
+
+Prints a JSON array for the Statement element of a KMS key policy, with one
+statement for each measurement.`
+
+// recipientActions are the operations with a Recipient parameter, which alone
+// can ask for an attestation document (AWS KMS API reference).
+var recipientActions = []string{
+	"kms:Decrypt", "kms:DeriveSharedSecret", "kms:GenerateDataKey", "kms:GenerateDataKeyPair", "kms:GenerateRandom",
+}
+
+// generateRandom uses no key, so that no key's policy is asked about it.
+const generateRandom = "kms:GenerateRandom"
+
+// placeholder is no ARN, so that KMS refuses a policy in which it was left.
+const placeholder = "REPLACE-WITH-THE-ARN-OF-THE-INSTANCE-ROLE"
+
+// principalARN is an IAM or STS principal's: no wildcards, which KMS doesn't
+// take there.
+var principalARN = regexp.MustCompile(`^arn:aws[a-z-]*:(iam|sts)::[0-9]{12}:(root|(role|user|assumed-role)/[A-Za-z0-9+=,.@_/-]+)$`)
+
+// statement is a statement of a key policy (IAM user guide, "IAM JSON policy
+// elements reference").
+type statement struct {
+	Sid       string
+	Effect    string
+	Principal map[string]string
+	Action    []string
+	Resource  string // "*": in a key policy, the key
+	Condition map[string]map[string]string
+}
+
+func (p *program) policy(args []string) error {
+	var measurements []attestation.Measurement
+	var actions []string
+	principal, platform := placeholder, attestation.PlatformEnclave
+	set := flagSet("policy")
+	set.Func("measurement", "allow what this JSON `FILE` of nitro-cli build-enclave or describe-eif describes; repeatable", func(name string) error {
+		m, err := readMeasurement(name)
+		measurements = append(measurements, m)
+		return err
+	})
+	set.Func("key-action", "`ACTION` to allow, one of "+strings.Join(recipientActions, ", ")+"; repeatable", func(s string) error {
+		action, err := recipientAction(s)
+		if err == nil && !slices.Contains(actions, action) {
+			actions = append(actions, action)
+		}
+		return err
+	})
+	set.Func("principal", "`ARN` of the role of the enclave's parent instance; without it, a placeholder to replace", func(s string) error {
+		if !principalARN.MatchString(s) {
+			return errors.New("want the ARN of a role, such as arn:aws:iam::111122223333:role/app")
+		}
+		principal = s
+		return nil
+	})
+	set.Func("platform", "the `PLATFORM` that the measurements are of, nitro-enclave or nitrotpm (default nitro-enclave)", func(s string) (err error) {
+		platform, err = parsePlatform(s)
+		return err
+	})
+	if err := p.parse(set, policySynopsis, args, 0); err != nil {
+		return err
+	}
+	switch {
+	case len(measurements) == 0:
+		return errors.New("--measurement is missing")
+	case len(actions) == 0:
+		return errors.New("--key-action is missing; there are " + strings.Join(recipientActions, ", "))
+	}
+	// What a verifier wouldn't accept a key mustn't either.
+	if _, err := attestation.NewVerifier(attestation.Policy{Measurements: measurements, Platform: platform}); err != nil {
+		return errors.New(flagWords(err, "", ""))
+	}
+
+	var statements []statement
+	for i, m := range measurements {
+		statements = append(statements, allow(i+1, m, platform, principal, actions))
+	}
+	if err := p.writeJSON(statements); err != nil {
+		return err
+	}
+	if principal == placeholder {
+		fmt.Fprintf(p.stderr, "note: replace %s, or give --principal\n", placeholder)
+	}
+	if slices.Contains(actions, generateRandom) {
+		fmt.Fprintf(p.stderr, "note: %s uses no key: put its statement, without Principal, in the role's own policy\n", generateRandom)
+	}
+	fmt.Fprintln(p.stderr, "note: this only allows; another statement that allows kms:* to the account lets its IAM policies pass by the attestation")
+	return nil
+}
+
+// allow makes the statement of one measurement. Its registers must match
+// together, and the values of several can't be alternatives of each other in
+// one Condition without accepting mixtures.
+func allow(number int, m attestation.Measurement, platform attestation.Platform, principal string, actions []string) statement {
+	prefix, sid := "kms:RecipientAttestation:PCR", "AttestedEnclave"
+	if platform == attestation.PlatformNitroTPM {
+		prefix, sid = "kms:RecipientAttestation:NitroTPMPCR", "AttestedInstance"
+	}
+	pcrs := map[string]string{}
+	for index, value := range m.PCRs {
+		pcrs[fmt.Sprintf("%s%d", prefix, index)] = value.String()
+	}
+	return statement{
+		Sid:       fmt.Sprintf("%s%d", sid, number),
+		Effect:    "Allow",
+		Principal: map[string]string{"AWS": principal},
+		Action:    actions,
+		Resource:  "*",
+		Condition: map[string]map[string]string{"StringEqualsIgnoreCase": pcrs},
+	}
+}
+
+// recipientAction finds an action without regard to case, as IAM does.
+func recipientAction(s string) (string, error) {
+	for _, action := range recipientActions {
+		if strings.EqualFold(action, s) {
+			return action, nil
+		}
+	}
+	return "", fmt.Errorf("takes no attestation document, so that the condition would never hold; those that do are %s", strings.Join(recipientActions, ", "))
+}
