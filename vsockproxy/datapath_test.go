@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -430,4 +431,23 @@ func sumOf(r io.Reader) [32]byte {
 func sum(h hash.Hash) (s [32]byte) {
 	h.Sum(s[:0])
 	return s
+}
+
+// Somebody who wants no timeouts writes the longest there is.
+func TestLongestTimeouts(t *testing.T) {
+	const forever = time.Duration(math.MaxInt64)
+	eachTransport(t, func(t *testing.T, tr transport) {
+		r := start(t, tr, &Proxy{Target: origin(t, echo), DialTimeout: forever, IdleTimeout: forever, DrainTimeout: forever})
+		r.Timeout = forever
+		conn := r.dial(t)
+		for range 3 {
+			mustWrite(t, conn, "hello")
+			wantRead(t, conn, "hello")
+		}
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		wantCut(t, conn)
+		r.log.wantEnd(t, endClosed)
+	})
 }

@@ -243,7 +243,9 @@ func (r *relay) idleError() error {
 // direction may rest as long as the other moves: a long download is not idle.
 // The caller holds mu.
 func (r *relay) deadline() time.Time {
-	return r.began.Add(time.Duration(r.moved.Load()) + r.idle)
+	// Two additions, because the sum of the durations may overflow; a Time does
+	// not.
+	return r.began.Add(time.Duration(r.moved.Load())).Add(r.idle)
 }
 
 // panicError is a panic that ended one connection and not the process.
