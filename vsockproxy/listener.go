@@ -19,6 +19,11 @@ const SocketMode fs.FileMode = 0o600
 // socket file that is already there.
 const staleCheckTimeout = time.Second
 
+// lockSuffix makes the name of a socket's lock file. The file stays when the
+// listener is closed: to remove a lock file is to let two processes hold the lock,
+// one of the old file and one of the new.
+const lockSuffix = ".lock"
+
 // Listen starts listening on e. The context bounds Listen only, not the
 // listener. Errors are *Error.
 //
@@ -27,6 +32,13 @@ const staleCheckTimeout = time.Second
 // Unix socket, hybrid or plain, is created with SocketMode and removed on Close.
 // A socket file left behind by a process that died is replaced; anything else at
 // that path is left alone and is an error.
+//
+// Of several Listen calls for one path, in one process or many, one succeeds and
+// the others fail with [ReasonInUse]. To that end Listen creates an empty file
+// beside the socket, with ".lock" appended to its path, locks it by flock(2) while
+// it works, and leaves it there. A program that puts its socket at the path in the
+// same moment without that lock may lose it, as may another Listen on Windows,
+// Solaris and AIX, which have no flock.
 //
 // Connections from the listener have CloseWrite() error.
 func Listen(ctx context.Context, e Endpoint) (net.Listener, error) {
@@ -96,6 +108,11 @@ type unixListener struct {
 }
 
 func listenUnix(ctx context.Context, path string) (*unixListener, error) {
+	unlock, err := lockSocketPath(path)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if err := removeStale(ctx, path); err != nil {
 		return nil, err
 	}

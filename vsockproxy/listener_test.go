@@ -1,10 +1,12 @@
 package vsockproxy
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/mdlayher/vsock"
@@ -59,6 +61,102 @@ func TestLiveSocketIsLeftAlone(t *testing.T) {
 			_ = conn.Close()
 		}
 	})
+}
+
+// Whoever finds a stale socket must not remove the one that another Listen has
+// meanwhile put in its place.
+func TestListenRaces(t *testing.T) {
+	needSocketLock(t)
+	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
+		for _, stale := range []bool{true, false} {
+			for range 300 {
+				path := socketPath(t)
+				if stale {
+					path = leaveStaleSocket(t)
+				}
+				var ls [3]net.Listener
+				var errs [len(ls)]error
+				var racing sync.WaitGroup
+				for i := range ls {
+					racing.Go(func() { ls[i], errs[i] = Listen(context.Background(), at(path)) })
+				}
+				racing.Wait()
+				won := 0
+				for i, l := range ls {
+					if l == nil {
+						wantReason(t, errs[i], ReasonInUse)
+						continue
+					}
+					won++
+					if conn, err := net.Dial("unix", path); err != nil {
+						t.Errorf("nobody answers: %v", err)
+					} else {
+						_ = conn.Close()
+					}
+					_ = l.Close()
+				}
+				if won != 1 {
+					t.Fatalf("%d of %d Listen calls succeeded on one path; want 1", won, len(ls))
+				}
+				if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+					t.Fatalf("after Close: %v, want no file", err)
+				}
+			}
+		}
+	})
+}
+
+// What another Listen is working on is not touched, however stale it looks.
+func TestLockedSocketIsLeftAlone(t *testing.T) {
+	needSocketLock(t)
+	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
+		path := leaveStaleSocket(t)
+		unlock, err := lockSocketPath(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Listen(t.Context(), at(path))
+		wantReason(t, err, ReasonInUse)
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("the socket was removed: %v", err)
+		}
+		unlock()
+		mustListen(t, at(path))
+		info, err := os.Lstat(path + lockSuffix)
+		if err != nil || info.Mode() != SocketMode || info.Size() != 0 {
+			t.Errorf("the lock file is %v, %v; want an empty file with mode %v", info, err, SocketMode)
+		}
+	})
+}
+
+// The lock file is created where it is named, and nowhere that a link points to.
+func TestLockFollowsNoLink(t *testing.T) {
+	needSocketLock(t)
+	path := socketPath(t)
+	elsewhere := path + ".elsewhere"
+	if err := os.Symlink(elsewhere, path+lockSuffix); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Listen(t.Context(), Unix(path)); err == nil {
+		_ = l.Close()
+		t.Error("Listen followed a link")
+	}
+	if _, err := os.Lstat(elsewhere); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file that the link names: %v, want none", err)
+	}
+}
+
+func needSocketLock(t *testing.T) {
+	t.Helper()
+	path := socketPath(t)
+	unlock, err := lockSocketPath(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if _, err := os.Lstat(path + lockSuffix); err != nil {
+		t.Skip("this system has no flock")
+	}
 }
 
 func TestOtherFilesAreLeftAlone(t *testing.T) {
