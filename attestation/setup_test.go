@@ -168,29 +168,6 @@ func (f fields) set(name string, value []byte) fields {
 	return append(g, field{name, value})
 }
 
-func (f fields) get(name string) []byte {
-	for i := range f {
-		if f[i].name == name {
-			return f[i].value
-		}
-	}
-	return nil
-}
-
-func (f fields) drop(name string) fields {
-	var g fields
-	for _, x := range f {
-		if x.name != name {
-			g = append(g, x)
-		}
-	}
-	return g
-}
-
-func (f fields) add(name string, value []byte) fields {
-	return append(append(fields(nil), f...), field{name, value})
-}
-
 // encode writes the map with an indefinite length, as NSMs do.
 func (f fields) encode() []byte {
 	var b bytes.Buffer
