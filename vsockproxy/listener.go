@@ -25,7 +25,7 @@ const staleCheckTimeout = time.Second
 const lockSuffix = ".lock"
 
 // Listen starts listening on e. The context bounds Listen only, not the
-// listener. Errors are *Error.
+// listener; with one that has ended, Listen fails. Errors are *Error.
 //
 // For a hybrid endpoint it creates the Unix socket, answers the CONNECT
 // handshake itself, and hands over only connections that asked for e's port. A
@@ -44,6 +44,9 @@ const lockSuffix = ".lock"
 func Listen(ctx context.Context, e Endpoint) (net.Listener, error) {
 	if err := e.check(); err != nil {
 		return nil, &Error{Op: "listen", Endpoint: e, Reason: ReasonEndpoint, Detail: fmt.Sprintf("%v; %s", err, acceptedForms)}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, &Error{Op: "listen", Endpoint: e, Reason: reasonOf(err), Err: err}
 	}
 	var l net.Listener
 	var err error
@@ -76,7 +79,7 @@ func listenAdvice(e Endpoint, reason Reason) string {
 		case kindVsock:
 			return "the system denies it; ports below 1024 need CAP_NET_BIND_SERVICE, and container runtimes block AF_VSOCK by seccomp unless told otherwise"
 		case kindHybrid, kindUnix:
-			return "this process may not create a socket in that directory"
+			return "this process may not create files in that directory, or may not use the socket or the lock file that is there; did another user run the proxy before?"
 		}
 		return "ports below 1024 may need privileges"
 	case ReasonUnreachable:
@@ -88,7 +91,9 @@ func listenAdvice(e Endpoint, reason Reason) string {
 		}
 		return "the address is not one of this machine's"
 	case ReasonUnsupported:
-		return "this system has no AF_VSOCK; use a hybrid, unix or tcp endpoint"
+		if e.kind == kindVsock {
+			return "this system has no AF_VSOCK; use a hybrid, unix or tcp endpoint"
+		}
 	}
 	return ""
 }
@@ -148,17 +153,26 @@ func removeStale(ctx context.Context, path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("%w: %s is not a socket (%v), so it is not removed", errPathTaken, path, info.Mode().Type())
 	}
-	ctx, cancel := context.WithTimeout(ctx, staleCheckTimeout)
+	checkCtx, cancel := context.WithTimeout(ctx, staleCheckTimeout)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	conn, err := new(net.Dialer).DialContext(checkCtx, "unix", path)
 	if err == nil {
 		_ = conn.Close()
 		return fmt.Errorf("%w: a process answers on %s", errPathTaken, path)
 	}
-	if reasonOf(err) != ReasonRefused {
-		return fmt.Errorf("%w: cannot tell whether a process answers on %s: %w", errPathTaken, path, err)
+	reason := reasonOf(err)
+	if reason == ReasonRefused {
+		err = os.Remove(path)
 	}
-	return os.Remove(path)
+	switch {
+	case err == nil, errors.Is(err, fs.ErrNotExist): // its owner may just have removed it
+		return nil
+	case reason == ReasonRefused, reason == ReasonPermission:
+		return fmt.Errorf("%s is in the way: %w", path, err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("while checking whether a process answers on %s: %w", path, ctx.Err())
+	}
+	return fmt.Errorf("%w: cannot tell whether a process answers on %s: %w", errPathTaken, path, err)
 }
 
 // Close stops listening and removes the socket file. Connections that were

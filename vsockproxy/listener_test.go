@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mdlayher/vsock"
 )
@@ -198,6 +199,46 @@ func TestReplacedSocketIsLeftAlone(t *testing.T) {
 			t.Errorf("the second listener's file: %v", err)
 		}
 	})
+}
+
+func TestListenEndedContext(t *testing.T) {
+	stale := leaveStaleSocket(t)
+	past, cancelPast := context.WithDeadline(t.Context(), time.Unix(1, 0))
+	defer cancelPast()
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, e := range []Endpoint{
+		TCP("127.0.0.1:0"), Vsock(AnyCID, 0),
+		Unix(socketPath(t)), HybridVsock(socketPath(t), 8000),
+		Unix(stale), HybridVsock(stale, 8000),
+	} {
+		for _, test := range []struct {
+			ctx    context.Context
+			reason Reason
+		}{{canceled, ReasonCanceled}, {past, ReasonTimeout}} {
+			l, err := Listen(test.ctx, e)
+			if l != nil {
+				_ = l.Close()
+				t.Errorf("%v: a listener in spite of the context", e)
+			}
+			if e := wantReason(t, err, test.reason); !errors.Is(e, test.ctx.Err()) {
+				t.Errorf("%v is not %v", e, test.ctx.Err())
+			}
+		}
+	}
+	if _, err := os.Lstat(stale); err != nil {
+		t.Errorf("the stale socket: %v", err)
+	}
+}
+
+// The context may also end while Listen looks whether a socket is stale.
+func TestStaleCheckEndedContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := removeStale(ctx, leaveStaleSocket(t))
+	if !errors.Is(err, context.Canceled) || errors.Is(err, errPathTaken) {
+		t.Errorf("error %v, want %v", err, context.Canceled)
+	}
 }
 
 func TestListenErrors(t *testing.T) {
