@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"unicode"
 	"unicode/utf8"
@@ -35,7 +36,7 @@ func (f *field) write(t *text, name string) {
 		t.line(name, "absent")
 	case f.Length == 0:
 		t.line(name, "present and empty")
-	case f.Form == formText, f.Form == formJSON:
+	case isReadable(f.value):
 		t.line(name, "%d bytes, %s: %s", f.Length, f.Form, quoteShort(string(f.value)))
 	default:
 		t.line(name, "%d bytes, %s: %s", f.Length, f.Form, shorten(f.Hex))
@@ -61,22 +62,34 @@ const (
 
 // formOf recognises what values commonly are.
 func formOf(value []byte) string {
-	switch {
-	case len(value) == 0:
+	if len(value) == 0 {
 		return "empty"
-	case isReadable(value):
+	}
+	if isReadable(value) {
 		if value[0] == '{' && json.Valid(value) {
 			return formJSON
 		}
+		if block, _ := pem.Decode(value); block != nil {
+			return derForm(block.Bytes) + " in PEM"
+		}
 		return formText
 	}
-	if key, err := x509.ParsePKIXPublicKey(value); err == nil {
+	for _, curve := range []ecdh.Curve{ecdh.P256(), ecdh.P384(), ecdh.P521()} {
+		if _, err := curve.NewPublicKey(value); err == nil {
+			return fmt.Sprintf("%v point", curve)
+		}
+	}
+	return derForm(value)
+}
+
+func derForm(der []byte) string {
+	if key, err := x509.ParsePKIXPublicKey(der); err == nil {
 		return keyForm(key) + " SPKI"
 	}
-	if key, err := x509.ParsePKCS1PublicKey(value); err == nil {
+	if key, err := x509.ParsePKCS1PublicKey(der); err == nil {
 		return keyForm(key) + " PKCS #1"
 	}
-	if _, err := x509.ParseCertificate(value); err == nil {
+	if _, err := x509.ParseCertificate(der); err == nil {
 		return "X.509 certificate"
 	}
 	return "binary"
