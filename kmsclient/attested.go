@@ -14,25 +14,30 @@ import (
 )
 
 // attested makes one call of one of the five operations an attested one. The
-// SDK builds a new stack for every call, and a stack has one of these in two
-// places: around everything, where it copies the input and judges the answer,
-// and inside the retry loop, where each attempt gets a document of its own.
+// SDK builds a new stack for every call, and a stack has one of these in three
+// places: around everything, where it judges the answer; around the SDK's
+// serializer, where it copies the input; and inside the retry loop, where each
+// attempt gets a document of its own.
 type attested struct {
+	op        string
 	recipient *recipient
 	pins      pins
 	// serializer is the SDK's, which turns an input into a request's body.
 	serializer middleware.SerializeMiddleware
-	call       *call // nil in any other operation
+	call       *call // nil until the input is final, and in any other operation
 }
 
 // register puts everything into the stack of a call.
 func register(stack *middleware.Stack, r *recipient, p pins, anyHost bool) error {
-	serializer, ok := stack.Serialize.Get("OperationSerializer")
+	serializer, ok := stack.Serialize.Get(serializerID)
 	if !ok {
 		return errors.New("kmsclient: this version of the SDK has no OperationSerializer; no request can be attested")
 	}
-	a := &attested{recipient: r, pins: p, serializer: serializer}
+	a := &attested{op: stack.ID(), recipient: r, pins: p, serializer: serializer}
 	if err := stack.Initialize.Add(attestedCall{a}, middleware.Before); err != nil {
+		return err
+	}
+	if _, err := stack.Serialize.Swap(serializerID, finalInput{a}); err != nil {
 		return err
 	}
 	// Before signing, which the retry loop is around: see attestedAttempt.
@@ -50,41 +55,24 @@ func (a attestedCall) HandleInitialize(ctx context.Context, in middleware.Initia
 	middleware.InitializeOutput, middleware.Metadata, error,
 ) {
 	c := newCall(in.Parameters)
-	if c == nil {
-		return next.HandleInitialize(ctx, in)
-	}
-	if *c.recipient != nil {
-		return middleware.InitializeOutput{}, middleware.Metadata{}, &Error{Op: c.op, Reason: ReasonRecipientSet,
-			Detail: "the input has a Recipient: leave it nil, the client sets one with a fresh document for a key of its own"}
-	}
-	if err := a.nameKey(c); err != nil {
-		return middleware.InitializeOutput{}, middleware.Metadata{}, named(c.op, err)
-	}
-	a.call, in.Parameters = c, c.input
-
 	out, metadata, err := next.HandleInitialize(ctx, in)
+	if c == nil {
+		return out, metadata, err
+	}
+	if a.call != nil {
+		c = a.call
+	}
 	if err != nil {
 		return middleware.InitializeOutput{}, metadata, explain(c.op, c.requestedKey(), err)
+	}
+	if a.call == nil {
+		return middleware.InitializeOutput{}, metadata, &Error{Op: c.op, Reason: ReasonNoEnvelope,
+			Detail: "the answer is a middleware's: no attested request was sent"}
 	}
 	if err := a.judge(c, out.Result); err != nil {
 		return middleware.InitializeOutput{}, metadata, named(c.op, err)
 	}
 	return out, metadata, nil
-}
-
-// nameKey checks the request's key, and sends the pinned one where KMS would
-// otherwise take whatever key the ciphertext names.
-func (a *attested) nameKey(c *call) error {
-	if c.keyID == nil {
-		return nil
-	}
-	if *c.keyID != nil {
-		return a.pins.checkRequest(**c.keyID)
-	}
-	if only, ok := a.pins.only(); ok && c.keyOptional {
-		*c.keyID = &only
-	}
-	return nil
 }
 
 // judge checks an answer, opens its envelope and fills in the plaintext.
