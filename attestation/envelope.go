@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 
 	"github.com/veraison/go-cose"
+
+	"github.com/keyvouch/keyvouch/internal/es384"
 )
 
 // tagSign1 is the CBOR tag of COSE_Sign1 (RFC 9052 section 2). NSMs leave it
@@ -102,7 +104,7 @@ func (e envelope) verify(key *ecdsa.PublicKey) error {
 		Payload:   e.payload,
 		Signature: e.signature,
 	}
-	if err := message.Verify(nil, es384{key}); err != nil {
+	if err := message.Verify(nil, es384.Verifier{Key: key}); err != nil {
 		return &Error{Reason: ReasonSignature, Field: "signature", Detail: "doesn't verify with the certificate's key: the document was altered or signed by another key", Err: err}
 	}
 	return nil

@@ -13,7 +13,8 @@ import (
 )
 
 // FuzzParse holds the strict reader to a general CBOR decoder: what it accepts
-// the other accepts too, with the same values.
+// the other accepts too, with the same values, and written in the one way there
+// is.
 func FuzzParse(f *testing.F) {
 	for _, legacy := range []bool{false, true} {
 		e := newEnclave(f, nsmtest.Options{LegacyShape: legacy})
@@ -21,55 +22,119 @@ func FuzzParse(f *testing.F) {
 		f.Add(raw)
 		f.Add(join([]byte{0xd2}, raw))
 	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		u, err := attestation.ParseUnverified(raw)
-		if err != nil {
-			var e *attestation.Error
-			if u != nil || !errors.As(err, &e) || e.Reason == "" {
-				t.Fatalf("%v beside %v", u, err)
-			}
-			return
+	f.Fuzz(checkParse)
+}
+
+// FuzzPayload is FuzzParse inside a good envelope, where most of the reader is.
+func FuzzPayload(f *testing.F) {
+	e := newEnclave(f, nsmtest.Options{})
+	for _, request := range []nsm.AttestationRequest{{}, {Nonce: nonce}, {UserData: []byte("u"), PublicKey: []byte{}}} {
+		fields := payloadFields(f, e.attestWith(f, request))
+		f.Add(fields.encode())
+		f.Add(append(fields[:len(fields):len(fields)], field{name: "later", value: cborOf(map[string]any{"a": []int{1, -1}, "b": true})}).encode())
+		f.Add(bytes.Replace(fields.encode(), cborOf("pcrs"), cborOf("nitrotpm_pcrs"), 1))
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		checkParse(t, join([]byte{0x84, 0x44, 0xa1, 0x01, 0x38, 0x22, 0xa0}, cborOf(payload), cborOf(make([]byte, attestation.SignatureSize))))
+	})
+}
+
+func checkParse(t *testing.T, raw []byte) {
+	u, err := attestation.ParseUnverified(raw)
+	if err != nil {
+		var e *attestation.Error
+		if u != nil || !errors.As(err, &e) || e.Reason == "" {
+			t.Fatalf("%v beside %v", u, err)
 		}
-		var message []cbor.RawMessage
-		if err := cbor.Unmarshal(bytes.TrimPrefix(raw, []byte{0xd2}), &message); err != nil || len(message) != 4 {
-			t.Fatalf("accepted what another decoder refuses: %v", err)
-		}
-		var payload []byte
-		if err := cbor.Unmarshal(message[2], &payload); err != nil {
+		return
+	}
+	var message []cbor.RawMessage
+	if err := cbor.Unmarshal(bytes.TrimPrefix(raw, []byte{0xd2}), &message); err != nil || len(message) != 4 {
+		t.Fatalf("accepted what another decoder refuses: %v", err)
+	}
+	var payload []byte
+	if err := cbor.Unmarshal(message[2], &payload); err != nil {
+		t.Fatal(err)
+	}
+	var other struct {
+		ModuleID    string         `cbor:"module_id"`
+		Timestamp   int64          `cbor:"timestamp"`
+		PCRs        map[int][]byte `cbor:"pcrs"`
+		TPMPCRs     map[int][]byte `cbor:"nitrotpm_pcrs"`
+		Certificate []byte         `cbor:"certificate"`
+		CABundle    [][]byte       `cbor:"cabundle"`
+		PublicKey   []byte         `cbor:"public_key"`
+		UserData    []byte         `cbor:"user_data"`
+		Nonce       []byte         `cbor:"nonce"`
+	}
+	if err := cbor.Unmarshal(payload, &other); err != nil {
+		t.Fatalf("accepted what another decoder refuses: %v", err)
+	}
+	pcrs := other.PCRs
+	if u.Platform == attestation.PlatformNitroTPM {
+		pcrs = other.TPMPCRs
+	}
+	same := u.ModuleID == other.ModuleID && u.Timestamp.UnixMilli() == other.Timestamp &&
+		bytes.Equal(u.Certificate, other.Certificate) && bytes.Equal(u.PublicKey, other.PublicKey) &&
+		bytes.Equal(u.UserData, other.UserData) && bytes.Equal(u.Nonce, other.Nonce) &&
+		len(u.PCRs) == len(pcrs) && len(u.CABundle) == len(other.CABundle)
+	for i, v := range pcrs {
+		same = same && u.PCRs[i] == attestation.PCR(v)
+	}
+	for i, c := range other.CABundle {
+		same = same && bytes.Equal(c, u.CABundle[i])
+	}
+	if !same {
+		t.Fatalf("read as %+v, by another decoder as %+v", u, other)
+	}
+	if again := rewritten(t, payload, true); !bytes.Equal(again, payload) {
+		t.Fatalf("accepted a payload that isn't written in the shortest way:\n%x\n%x", payload, again)
+	}
+}
+
+// rewritten decodes one CBOR item with another decoder and encodes it again
+// in the shortest form, in the order it was in. Only the outermost may have an
+// indefinite length.
+func rewritten(t *testing.T, item []byte, outermost bool) []byte {
+	t.Helper()
+	const majorArray, majorMap = 4, 5
+	major := item[0] >> 5
+	if major != majorArray && major != majorMap {
+		var v any
+		if err := cbor.Unmarshal(item, &v); err != nil {
 			t.Fatal(err)
 		}
-		var other struct {
-			ModuleID    string         `cbor:"module_id"`
-			Timestamp   int64          `cbor:"timestamp"`
-			PCRs        map[int][]byte `cbor:"pcrs"`
-			TPMPCRs     map[int][]byte `cbor:"nitrotpm_pcrs"`
-			Certificate []byte         `cbor:"certificate"`
-			CABundle    [][]byte       `cbor:"cabundle"`
-			PublicKey   []byte         `cbor:"public_key"`
-			UserData    []byte         `cbor:"user_data"`
-			Nonce       []byte         `cbor:"nonce"`
+		return cborOf(v)
+	}
+	indefinite := outermost && item[0]&0x1f == 0x1f
+	rest := item[1:]
+	if !indefinite {
+		// The head's argument, of 1, 2, 4 or 8 bytes.
+		if width := item[0] & 0x1f; width >= 24 {
+			rest = rest[1<<(width-24):]
 		}
-		if err := cbor.Unmarshal(payload, &other); err != nil {
-			t.Fatalf("accepted what another decoder refuses: %v", err)
+	}
+	var parts []byte
+	n := 0
+	for len(rest) > 0 && !(indefinite && rest[0] == 0xff) {
+		var v cbor.RawMessage
+		after, err := cbor.UnmarshalFirst(rest, &v)
+		if err != nil {
+			t.Fatal(err)
 		}
-		pcrs := other.PCRs
-		if u.Platform == attestation.PlatformNitroTPM {
-			pcrs = other.TPMPCRs
-		}
-		same := u.ModuleID == other.ModuleID && u.Timestamp.UnixMilli() == other.Timestamp &&
-			bytes.Equal(u.Certificate, other.Certificate) && bytes.Equal(u.PublicKey, other.PublicKey) &&
-			bytes.Equal(u.UserData, other.UserData) && bytes.Equal(u.Nonce, other.Nonce) &&
-			len(u.PCRs) == len(pcrs) && len(u.CABundle) == len(other.CABundle)
-		for i, v := range pcrs {
-			same = same && u.PCRs[i] == attestation.PCR(v)
-		}
-		for i, c := range other.CABundle {
-			same = same && bytes.Equal(c, u.CABundle[i])
-		}
-		if !same {
-			t.Fatalf("read as %+v, by another decoder as %+v", u, other)
-		}
-	})
+		parts = append(parts, rewritten(t, v, false)...)
+		rest = after
+		n++
+	}
+	if indefinite {
+		return join([]byte{major<<5 | 0x1f}, parts, []byte{0xff})
+	}
+	if major == majorMap {
+		n /= 2
+	}
+	head := cborOf(uint64(n)) // an unsigned integer has major type 0
+	head[0] |= major << 5
+	return join(head, parts)
 }
 
 // FuzzVerify alters the one document that would be accepted, at a place and by

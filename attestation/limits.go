@@ -1,6 +1,10 @@
 package attestation
 
-import "time"
+import (
+	"time"
+
+	"github.com/keyvouch/keyvouch/internal/es384"
+)
 
 // Sizes in bytes and counts. Those of the payload are AWS's, from
 // attestation_process.md in aws-nitro-enclaves-nsm-api; where real documents
@@ -28,7 +32,7 @@ const (
 
 	// SignatureSize is the size of an ES384 signature, r and s of 48 bytes
 	// each (RFC 9053 section 2.1).
-	SignatureSize = 96
+	SignatureSize = es384.SignatureSize
 )
 
 // Durations that count where a Policy leaves them zero.

@@ -27,11 +27,12 @@ var testSupport = []string{
 // may lists, for each production package, the packages of this module that it
 // may reach, directly or not.
 var may = map[string][]string{
-	module + "/attestation":            nil,
-	module + "/attestation/cmd/attest": {module + "/attestation"},
+	module + "/attestation":            {module + "/internal/es384"},
+	module + "/attestation/cmd/attest": {module + "/attestation", module + "/internal/es384"},
 	module + "/nsm":                    nil,
 	module + "/vsockproxy":             nil,
 	module + "/internal/cms":           nil,
+	module + "/internal/es384":         nil,
 	module + "/kmsclient":              {module + "/nsm", module + "/internal/cms"},
 }
 

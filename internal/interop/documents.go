@@ -10,6 +10,7 @@ import (
 	_ "github.com/anjuna-security/go-nitro-attestation/attestdoc"
 	_ "github.com/blocky/nitrite"
 	_ "github.com/brave/nitriding"
+	_ "github.com/c2sp/wycheproof"
 	_ "github.com/edgebitio/nitro-enclaves-sdk-go/crypto/cms"
 	_ "github.com/veracruz-project/go-nitro-enclave-attestation-document"
 )

@@ -1,11 +1,12 @@
 module github.com/keyvouch/keyvouch/internal/interop
 
-go 1.26.0
+go 1.26.4
 
 require (
 	github.com/anjuna-security/go-nitro-attestation v0.0.0-20250527214750-dc507eadb414
 	github.com/blocky/nitrite v0.0.2-0.20241022160405-a6f5b6da1e50
 	github.com/brave/nitriding v1.1.5
+	github.com/c2sp/wycheproof v0.0.0-20260902155932-3fa63dd0344a
 	github.com/edgebitio/nitro-enclaves-sdk-go v1.0.0
 	github.com/hf/nitrite v0.0.0-20241225144000-c2d5d3c4f303
 	github.com/keyvouch/keyvouch v0.0.0

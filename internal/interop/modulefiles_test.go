@@ -36,6 +36,7 @@ var moduleDirs = sync.OnceValues(func() (map[string]string, error) {
 		"github.com/anjuna-security/go-nitro-attestation",
 		"github.com/blocky/nitrite",
 		"github.com/brave/nitriding",
+		"github.com/c2sp/wycheproof",
 		"github.com/edgebitio/nitro-enclaves-sdk-go",
 		"github.com/veracruz-project/go-nitro-enclave-attestation-document")
 	cmd.Stderr = &stderr
