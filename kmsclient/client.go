@@ -70,7 +70,8 @@ func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, o
 	if region == "" {
 		return nil, &Error{Op: "New", Reason: ReasonInvalidOptions, Detail: "no region: set cfg.Region, an enclave has nothing to take it from"}
 	}
-	if err := keys.checkRegion(region); err != nil {
+	// The calls' stacks take it from here.
+	if keys, err = keys.in(region); err != nil {
 		return nil, err
 	}
 	return client, nil

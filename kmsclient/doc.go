@@ -31,8 +31,10 @@
 //     Plaintext, PrivateKeyPlaintext or SharedSecret. CiphertextForRecipient
 //     is then nil, for nobody has a use for it.
 //
-// All other operations pass unchanged. The input is never written to; leave
-// its Recipient nil.
+// All other operations pass unchanged, but not to any key: see below. The input
+// is never written to; leave its Recipient nil. What a middleware of yours makes
+// of the input, up to the SDK's serializer, is what is checked, attested and
+// sent; what one makes of the serialised body of these five is undone.
 //
 // Every attempt, if the SDK retries, has a new document, made after the
 // waiting: none grows old in a back-off. A document lives as long as its
@@ -50,8 +52,16 @@
 //   - sends nothing to an endpoint that isn't https, or whose name isn't one of
 //     KMS's while Amazon's roots are in use, which certify the servers of every
 //     AWS customer too: a hostile AWS_ENDPOINT_URL leads nowhere;
-//   - takes answers only from the KMS keys in Options.KeyIDs, since a plaintext
-//     from another's key is that other's choice;
+//   - sends no request that names another KMS key than those in Options.KeyIDs,
+//     since what is encrypted with another's key is that other's to read. That
+//     goes for every operation that names a key, Encrypt and ReEncrypt as well
+//     as Sign or CreateGrant, but for those that only read about a key, such as
+//     DescribeKey and GetPublicKey: Options.KeyIDs lists them. What they answer
+//     is about whatever key was named: don't encrypt to a public key without
+//     knowing its ARN. An alias is accepted by the five attested operations
+//     only;
+//   - takes attested answers only from those keys, since a plaintext from
+//     another's key is that other's choice;
 //   - refuses an answer that holds a plaintext in the clear, or no envelope, or
 //     an envelope for another key, or a plaintext of another size than the one
 //     asked for.

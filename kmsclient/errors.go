@@ -21,8 +21,9 @@ const (
 	// ReasonRecipientSet: the input has a Recipient, which is for the client
 	// to set.
 	ReasonRecipientSet Reason = "recipient-set"
-	// ReasonKeyNotPinned: the request names a KMS key that Options.KeyIDs
-	// doesn't.
+	// ReasonKeyNotPinned: the request, of whatever operation, names a KMS key
+	// that Options.KeyIDs doesn't, or names it in a way that doesn't say which
+	// key it is.
 	ReasonKeyNotPinned Reason = "key-not-pinned"
 	// ReasonEndpoint: the request would go to an address that isn't https, or
 	// that isn't KMS's while the default roots are in use.
@@ -83,7 +84,7 @@ const (
 // context, credentials that can't be had, an answer that can't be read, and the
 // types.DryRunOperationException by which KMS says that a dry run would have
 // succeeded. Other operations give the SDK's errors only, but for
-// ReasonEndpoint.
+// ReasonKeyNotPinned and ReasonEndpoint.
 type Error struct {
 	// Op is the operation, such as "Decrypt", or "New".
 	Op string

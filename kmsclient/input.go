@@ -33,7 +33,7 @@ func (a finalInput) HandleSerialize(ctx context.Context, in middleware.Serialize
 func (a *attested) prepare(input any) (*call, error) {
 	c := newCall(input)
 	if c == nil {
-		return nil, nil
+		return nil, a.pins.checkInput(a.op, input)
 	}
 	if *c.recipient != nil {
 		return nil, &Error{Reason: ReasonRecipientSet,

@@ -9,8 +9,9 @@ import (
 
 // pins are the KMS keys that may be used.
 type pins struct {
-	arns []string // without duplicates
-	any  bool
+	arns   []string // without duplicates
+	any    bool
+	region string // the client's, which a bare key ID is in
 }
 
 func newPins(opts Options) (pins, error) {
@@ -78,31 +79,31 @@ func (p pins) only() (string, bool) {
 	return p.arns[0], true
 }
 
-// checkRegion refuses pins that no answer from the region can satisfy.
-func (p pins) checkRegion(region string) error {
+// in returns the pins of a client in the region. It refuses those that no
+// answer from there can satisfy.
+func (p pins) in(region string) (pins, error) {
+	p.region = region
 	if p.any {
-		return nil
+		return p, nil
 	}
 	for _, id := range p.arns {
 		if a, err := arn.Parse(id); err == nil && a.Region == region {
-			return nil
+			return p, nil
 		}
 	}
-	return &Error{Op: "New", Reason: ReasonInvalidOptions, KeyID: strings.Join(p.arns, ", "),
+	return pins{}, &Error{Op: "New", Reason: ReasonInvalidOptions, KeyID: strings.Join(p.arns, ", "),
 		Detail: fmt.Sprintf("the client's region is %q, and no pinned key is in it", region)}
 }
 
-// checkRequest refuses a request for a key that can't be a pinned one. For an
-// alias only the answer tells.
+// checkRequest refuses an attested request for a key that can't be a pinned
+// one. For an alias only the answer tells.
 func (p pins) checkRequest(id string) error {
 	if p.any || strings.Contains(id, "alias/") || p.has(id) {
 		return nil
 	}
-	if !strings.Contains(id, ":") {
-		for _, a := range p.arns {
-			if strings.HasSuffix(a, ":key/"+id) {
-				return nil
-			}
+	for _, pinned := range p.arns {
+		if a, err := arn.Parse(pinned); err == nil && a.Region == p.region && a.Resource == "key/"+id {
+			return nil
 		}
 	}
 	return &Error{Reason: ReasonKeyNotPinned, KeyID: id,

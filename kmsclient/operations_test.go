@@ -282,13 +282,13 @@ func TestOtherOperations(t *testing.T) {
 		return http.StatusOK, object{"KeyId": keyB, "CiphertextBlob": []byte("sealed"), "KeyMetadata": object{"KeyId": "k"}, "Plaintext": nil}
 	})
 	client, attester := s.client(t)
-	if out, err := client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(keyB), Plaintext: []byte("p")}); err != nil || string(out.CiphertextBlob) != "sealed" {
+	if out, err := client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(keyA), Plaintext: []byte("p")}); err != nil || string(out.CiphertextBlob) != "sealed" {
 		t.Errorf("Encrypt: %v", err)
 	}
 	if _, err := client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String(keyB)}); err != nil {
 		t.Errorf("DescribeKey: %v", err)
 	}
-	if _, err := client.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: aws.String(keyB)}); err != nil {
+	if _, err := client.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: aws.String(keyA)}); err != nil {
 		t.Errorf("GenerateDataKeyWithoutPlaintext: %v", err)
 	}
 	for _, r := range s.seen() {

@@ -21,21 +21,37 @@ type Attester interface {
 type Options struct {
 	// KeyIDs are the full ARNs of the KMS keys that the client may use, such as
 	// arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab.
-	// A request that names another is refused before it is sent, and an answer
-	// from another after. With exactly one, a Decrypt that names no key is sent
-	// with that one. (GenerateRandom is with no key.)
 	//
-	// Aliases and bare key IDs are refused: whoever has kms:UpdateAlias can
-	// point an alias to a key of theirs, and a bare ID doesn't say in whose
+	// A request that names another is refused before it is sent: by KeyId,
+	// SourceKeyId, DestinationKeyId or TargetKeyId, in any operation but those
+	// that only read about a key (DescribeKey, GetKeyLastUsage, GetKeyPolicy,
+	// GetKeyRotationStatus, GetPublicKey, ListAliases, ListGrants,
+	// ListKeyPolicies, ListKeyRotations and ListResourceTags, which may name
+	// any). Operations that name no key, such as CreateKey, GenerateRandom and
+	// DeleteAlias, are free too. A request may also name a pinned key by its
+	// bare ID, if the key is in the client's region. With an alias, only the
+	// five attested operations are sent; all others, such as Encrypt, are
+	// refused, since what they carry would be gone before the answer told whose
+	// key it was. ReEncrypt must name its SourceKeyId: KMS would else take
+	// whatever key the ciphertext names.
+	//
+	// An answer of the four attested operations that are with a key (all but
+	// GenerateRandom) is refused if it is from a key that isn't here. With
+	// exactly one key here, a Decrypt that names none is sent with that one.
+	//
+	// Aliases and bare key IDs are refused here: whoever has kms:UpdateAlias
+	// can point an alias to a key of theirs, and a bare ID doesn't say in whose
 	// account it is.
 	KeyIDs []string
 
-	// UnsafeAnyKey accepts answers from any KMS key. Whoever can choose the
-	// ciphertexts that the enclave decrypts can then give it plaintexts of
-	// their own, from a key of their own. KeyIDs must be empty.
+	// UnsafeAnyKey lets requests name any KMS key and accepts answers from any.
+	// Whoever can choose the ciphertexts that the enclave decrypts can then
+	// give it plaintexts of their own, from a key of their own, and whoever can
+	// choose the key that it encrypts with can read what it encrypts. KeyIDs
+	// must be empty.
 	//
-	// What stays: a request for one key by its full ARN must be answered by
-	// that key.
+	// What stays: an attested request for one key by its full ARN must be
+	// answered by that key.
 	UnsafeAnyKey bool
 
 	// KeyBits is the size of the recipient's RSA key, 2048, 3072 or 4096; 0 is
