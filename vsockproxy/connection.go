@@ -29,8 +29,8 @@ const (
 
 // handle serves one connection from accept to log line.
 func (s *server) handle(ctx context.Context, enclave net.Conn, local net.Addr) {
-	// What can still panic out here is the Logger, and there is nobody left to
-	// tell.
+	// What can still panic out here is the listener's connection when it is asked
+	// for its address, and there is no log line to tell it in.
 	defer func() { _ = recover() }()
 
 	began := time.Now()

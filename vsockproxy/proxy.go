@@ -49,7 +49,8 @@ type Proxy struct {
 	Allow Allowlist
 	// Logger gets one line per connection when it ends: peer, target, address,
 	// bytes each way, duration, and why it ended. It never gets payload. Nil
-	// means no logs.
+	// means no logs. A panic of its handler loses that line and nothing else; a
+	// handler that blocks holds up what it is told of.
 	Logger *slog.Logger
 	// Resolver finds the addresses of Target's name, anew for every connection.
 	// Nil means net.DefaultResolver.
@@ -73,13 +74,16 @@ type Proxy struct {
 
 // Serve accepts connections from l and forwards them until ctx ends. Then it
 // stops accepting, lets open connections finish for DrainTimeout, cuts the rest,
-// and returns nil. When it returns, every goroutine it started has ended. It
+// and returns nil. When it returns, every goroutine it started has ended, but for
+// a lookup that the Resolver has not given up although its context has ended. It
 // owns l and closes it in any case.
 //
 // It returns an *Error without accepting anything if the configuration is wrong:
 // [ReasonConfig], or [ReasonNotAllowed] for a target that is not on the
 // allowlist. Later it fails only with [ReasonListener], when l was closed by
 // somebody else or is broken for good; open connections are drained then, too.
+// While there are MaxConns connections Serve does not accept, so it learns of the
+// listener's end only when one of them has ended.
 // Trouble with one connection, with the target, with names or with a shortage of
 // descriptors is logged and ends nothing else.
 //
@@ -117,24 +121,25 @@ func (p *Proxy) newServer() (*server, error) {
 	s := &server{
 		target:   t,
 		allow:    p.Allow,
-		log:      p.Logger,
 		resolver: p.Resolver,
 		open:     make(map[*connection]bool),
 	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+	s.log = slog.New(slog.DiscardHandler)
+	if p.Logger != nil {
+		s.log = slog.New(containedHandler{p.Logger.Handler()})
 	}
 	if s.resolver == nil {
 		s.resolver = net.DefaultResolver
 	}
+	maxConns := p.MaxConns
 	switch {
-	case p.MaxConns < 0:
+	case maxConns < 0:
 		return nil, configError("Proxy.MaxConns is negative (%d); zero means the default of %d", p.MaxConns, DefaultMaxConns)
-	case p.MaxConns == 0:
-		s.slots = make(chan struct{}, DefaultMaxConns)
-	default:
-		s.slots = make(chan struct{}, p.MaxConns)
+	case maxConns == 0:
+		maxConns = DefaultMaxConns
 	}
+	s.slots = make(chan struct{}, maxConns)
+	s.lookups = make(chan struct{}, maxConns)
 	for _, d := range []struct {
 		name       string
 		to         *time.Duration

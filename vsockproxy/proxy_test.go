@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -275,6 +276,52 @@ type silentDNS struct{}
 func (silentDNS) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
+}
+
+// A resolver that ignores its context holds neither a connection nor Serve.
+func TestHungResolver(t *testing.T) {
+	t.Run("dial timeout", func(t *testing.T) {
+		dns := newHungDNS(t)
+		const limit = 2
+		r := start(t, transports[2], &Proxy{Target: "name.example:443", Resolver: dns, DialTimeout: time.Millisecond, MaxConns: limit})
+		for range 3 * limit {
+			wantCut(t, r.dial(t))
+			r.log.wantEnd(t, string(ReasonTimeout))
+		}
+		if n := dns.asked.Load(); n > limit {
+			t.Errorf("%d lookups hang at once, with at most %d connections", n, limit)
+		}
+	})
+	t.Run("drain timeout", func(t *testing.T) {
+		dns := newHungDNS(t)
+		r := start(t, transports[2], &Proxy{Target: "name.example:443", Resolver: dns, DialTimeout: time.Hour, DrainTimeout: time.Millisecond})
+		conn := r.dial(t)
+		<-dns.started
+		if err := r.stop(); err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		wantCut(t, conn)
+		r.log.wantEnd(t, string(ReasonCanceled))
+	})
+}
+
+// hungDNS answers at the end of the test.
+type hungDNS struct {
+	asked            atomic.Int64
+	started, release chan struct{}
+}
+
+func newHungDNS(t *testing.T) *hungDNS {
+	d := &hungDNS{started: make(chan struct{}, 1024), release: make(chan struct{})}
+	t.Cleanup(func() { close(d.release) })
+	return d
+}
+
+func (d *hungDNS) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	d.asked.Add(1)
+	d.started <- struct{}{}
+	<-d.release
+	return nil, errors.New("too late")
 }
 
 // Shutdown does not wait for a target that does not answer, beyond the drain

@@ -26,6 +26,7 @@ type server struct {
 	dialTimeout, idleTimeout, drainTimeout time.Duration
 
 	slots   chan struct{} // counts connections, capacity MaxConns
+	lookups chan struct{} // counts lookups, capacity MaxConns
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -135,15 +136,21 @@ func (s *server) drain(cancelWork func()) {
 		return
 	case <-timer.C:
 	}
+	open := s.cutOpen()
+	cancelWork()
+	s.log.Warn("cut the connections that outlasted the drain timeout", "open", open)
+	<-ended
+}
+
+func (s *server) cutOpen() int {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.cutting = true
-	s.log.Warn("cutting the connections that outlasted the drain timeout", "open", len(s.open))
+	open := len(s.open)
 	for c := range s.open {
 		c.relay.cut()
 	}
-	s.mu.Unlock()
-	cancelWork()
-	<-ended
+	return open
 }
 
 // join adds a relay to those that drain will cut.

@@ -58,9 +58,7 @@ func (s *server) resolve(ctx context.Context) ([]netip.Addr, error) {
 	if s.target.addr.IsValid() {
 		return []netip.Addr{s.target.addr}, nil // on the allowlist itself
 	}
-	// The dot makes the name absolute. Without it a resolver may append the
-	// domains of a search list, and reach another name than the one listed.
-	found, err := s.resolver.LookupNetIP(ctx, "ip", s.target.name+".")
+	found, err := s.lookup(ctx)
 	if err == nil && len(found) == 0 {
 		err = fmt.Errorf("the name has no addresses")
 	}
@@ -88,4 +86,37 @@ func (s *server) resolve(ctx context.Context) ([]netip.Addr, error) {
 		return nil, &Error{Op: "resolve", Reason: ReasonForbiddenAddress, Detail: fmt.Sprintf("the name of the target %v leads nowhere it may", s.target), Err: refused}
 	}
 	return usable, nil
+}
+
+// lookup asks the resolver, and waits no longer than ctx even if the resolver
+// does.
+func (s *server) lookup(ctx context.Context) ([]netip.Addr, error) {
+	// Lookups that hang must not pile up without bound.
+	select {
+	case s.lookups <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%d lookups have not come back: %w", cap(s.lookups), ctx.Err())
+	}
+	type answer struct {
+		addrs []netip.Addr
+		err   error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			<-s.lookups
+			answered <- a
+		}()
+		defer contain(&a.err)
+		// The dot makes the name absolute. Without it a resolver may append the
+		// domains of a search list, and reach another name than the one listed.
+		a.addrs, a.err = s.resolver.LookupNetIP(ctx, "ip", s.target.name+".")
+	}()
+	select {
+	case a := <-answered:
+		return a.addrs, a.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("the resolver has not answered: %w", ctx.Err())
+	}
 }
