@@ -22,7 +22,8 @@ const (
 // Send must not keep or change request after it returns, and the caller owns
 // the response. An error means that there is no response: the device is gone,
 // closed, or refused to carry the request. An error that the NSM itself
-// reports is a response.
+// reports is a response. A Session takes Reason, Code and Detail from an
+// *[Error] in the chain of a Device's error, and keeps the chain.
 //
 // A [Session] never calls a Device's methods concurrently, and calls Close
 // once, so a Device for use under a Session needs no locking of its own.

@@ -115,7 +115,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// withOp returns err as an *Error of the operation op.
+// withOp returns err as an *Error of the operation op. What a device wrapped
+// around an *Error of its own stays in the chain, for errors.Is and errors.As.
 func withOp(op string, err error) *Error {
 	var e *Error
 	if !errors.As(err, &e) {
@@ -123,6 +124,9 @@ func withOp(op string, err error) *Error {
 	}
 	named := *e
 	named.Op = op
+	if outermost, ok := err.(*Error); !ok || outermost != e {
+		named.Err = err
+	}
 	return &named
 }
 

@@ -137,6 +137,34 @@ func TestEveryOperationFails(t *testing.T) {
 	}
 }
 
+// What a device wraps around an *Error is for its caller to find.
+func TestDeviceWrapsAnError(t *testing.T) {
+	errMine := errors.New("mine")
+	device := failing(fmt.Errorf("%w: %w", errMine, &Error{
+		Op: "Send", Reason: ReasonTooLarge, Code: CodeInputTooLarge, Detail: "detail", Err: syscall.EMSGSIZE,
+	}))
+	for _, op := range ops {
+		_, err := op.call(context.Background(), NewSession(device))
+		if !errors.Is(err, errMine) || !errors.Is(err, syscall.EMSGSIZE) {
+			t.Errorf("%s: %v lost a part of its chain", op.name, err)
+		}
+		var e *Error
+		if !errors.As(err, &e) || e.Op != op.name || e.Reason != ReasonTooLarge || e.Code != CodeInputTooLarge || e.Detail != "detail" {
+			t.Errorf("%s: %+v", op.name, e)
+		}
+	}
+	// Also what Close returns.
+	s := NewSession(&closeFails{err: fmt.Errorf("%w: %w", errMine, &Error{Op: "Close", Reason: ReasonDevice})})
+	if err := s.Close(); !errors.Is(err, errMine) || reason(err) != ReasonDevice {
+		t.Errorf("Close: %v", err)
+	}
+	// An *Error of a device with nothing around it is not repeated.
+	_, err := NewSession(failing(&Error{Op: "Send", Reason: ReasonTimeout, Detail: "late", Err: syscall.ETIMEDOUT})).Describe(t.Context())
+	if want := "nsm: Describe: late: " + syscall.ETIMEDOUT.Error(); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
 // The answer to another request is no answer.
 func TestAnswerToAnotherRequest(t *testing.T) {
 	for _, op := range ops {
@@ -425,12 +453,15 @@ func TestCloseAfterAbandonedRequest(t *testing.T) {
 	})
 }
 
-type closeFails struct{ fake }
+type closeFails struct {
+	fake
+	err error
+}
 
-func (*closeFails) Close() error { return syscall.EIO }
+func (c *closeFails) Close() error { return c.err }
 
 func TestCloseError(t *testing.T) {
-	s := NewSession(&closeFails{})
+	s := NewSession(&closeFails{err: syscall.EIO})
 	for range 2 {
 		if err := s.Close(); reason(err) != ReasonDevice || !errors.Is(err, syscall.EIO) {
 			t.Errorf("%v", err)
