@@ -154,7 +154,8 @@ func (p *PKI) issue(level Level, template *x509.Certificate, issuer *authority) 
 			return nil, fail(err)
 		}
 	}
-	a.subject, a.keyID = template.RawSubject, template.SubjectKeyId
+	// A hook may keep the template, or give the same bytes to several.
+	a.subject, a.keyID = bytes.Clone(template.RawSubject), bytes.Clone(template.SubjectKeyId)
 
 	parent := template
 	if issuer != nil {

@@ -175,6 +175,59 @@ func TestEditDocument(t *testing.T) {
 	}
 }
 
+// A hook that flips a byte of everything it gets damages one document, and
+// neither the NSM nor others that share its PKI.
+func TestEditDocumentGetsCopies(t *testing.T) {
+	pki, err := NewPKI(PKIOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	edits := 0
+	edited := newNSM(t, Options{PKI: pki, Image: []byte("image"), EditDocument: func(d *Document) {
+		if edits++; edits > 1 {
+			return
+		}
+		fields := append([][]byte{d.Certificate, d.PublicKey, d.UserData, d.Nonce}, d.CABundle...)
+		for _, value := range d.PCRs {
+			fields = append(fields, value)
+		}
+		for _, field := range fields {
+			field[len(field)/2] ^= 1
+		}
+		for i := range d.CABundle {
+			d.CABundle[i] = append(d.CABundle[i], 0)
+		}
+	}})
+	other := newNSM(t, Options{PKI: pki, Image: []byte("image")})
+	root := bytes.Clone(pki.Root().Raw)
+	request := nsm.AttestationRequest{PublicKey: []byte("key"), UserData: []byte("data"), Nonce: []byte("nonce")}
+
+	attest(t, edited, request)
+	if string(request.PublicKey) != "key" || string(request.UserData) != "data" || string(request.Nonce) != "nonce" {
+		t.Errorf("the request changed: %+v", request)
+	}
+	for name, n := range map[string]*NSM{"the same NSM": edited, "another NSM of the PKI": other} {
+		p := payloadOf(t, attest(t, n, request))
+		chain := Chain{Certificate: p["certificate"].([]byte)}
+		for _, c := range p["cabundle"].([]any) {
+			chain.CABundle = append(chain.CABundle, c.([]byte))
+		}
+		if !bytes.Equal(chain.CABundle[0], root) {
+			t.Errorf("%s: the root in the next document changed", name)
+		}
+		if err := verify(parse(t, chain), pki.Root(), time.Now()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		pcr0, _, _ := Measure([]byte("image"))
+		if got := p["pcrs"].(map[any]any)[uint64(0)]; !bytes.Equal(got.([]byte), pcr0[:]) {
+			t.Errorf("%s: PCR0 is %x", name, got)
+		}
+		if string(p["public_key"].([]byte)) != "key" || string(p["user_data"].([]byte)) != "data" || string(p["nonce"].([]byte)) != "nonce" {
+			t.Errorf("%s: fields of the next document changed: %v", name, p)
+		}
+	}
+}
+
 func TestDocumentTooLong(t *testing.T) {
 	n := newNSM(t, Options{EditDocument: func(d *Document) { d.UserData = make([]byte, nsm.MaxResponseSize) }})
 	_, err := nsm.NewSession(n).Attest(t.Context(), nsm.AttestationRequest{})

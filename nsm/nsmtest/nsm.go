@@ -69,7 +69,8 @@ type Options struct {
 
 	// EditDocument, if set, is called with every document just before it is
 	// encoded and signed, so that a test can have documents that AWS never
-	// makes. It may be called concurrently.
+	// makes. All that it gets is a copy, so a change stays in that document. It
+	// may be called concurrently.
 	EditDocument func(*Document)
 }
 
@@ -266,8 +267,8 @@ func (n *NSM) attest(req request) ([]byte, error) {
 		Digest:          digestName,
 		TimestampMillis: uint64(now.UnixMilli()),
 		PCRs:            map[int][]byte{},
-		Certificate:     slices.Clone(chain.Certificate),
-		CABundle:        slices.Clone(chain.CABundle),
+		Certificate:     chain.Certificate,
+		CABundle:        chain.CABundle,
 		PublicKey:       req.publicKey,
 		UserData:        req.userData,
 		Nonce:           req.nonce,
@@ -306,16 +307,7 @@ func (n *NSM) SignPayload(payload []byte) ([]byte, error) {
 
 // Chain returns the leaf's key and the certificates that documents carry now.
 func (n *NSM) Chain() (Chain, error) {
-	chain, err := n.identity.at(n.opts.Clock())
-	if err != nil {
-		return Chain{}, err
-	}
-	chain.Certificate = slices.Clone(chain.Certificate)
-	chain.CABundle = slices.Clone(chain.CABundle)
-	for i, c := range chain.CABundle {
-		chain.CABundle[i] = slices.Clone(c)
-	}
-	return chain, nil
+	return n.identity.at(n.opts.Clock())
 }
 
 // sortedIndexes returns the keys of a document's PCRs in ascending order.

@@ -1,6 +1,7 @@
 package nsmtest
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -81,7 +82,8 @@ func NewPKI(opts PKIOptions) (*PKI, error) {
 	if p.root, err = p.issue(LevelRoot, rootTemplate(opts.Clock()), nil); err != nil {
 		return nil, err
 	}
-	if p.cert, err = x509.ParseCertificate(p.root.der); err != nil {
+	// Parsed from a copy, because the certificate keeps the bytes it came from.
+	if p.cert, err = x509.ParseCertificate(bytes.Clone(p.root.der)); err != nil {
 		return nil, &Error{Reason: ReasonCertificate, Detail: "the root that EditCertificate made cannot be parsed", Err: err}
 	}
 	return p, nil
@@ -168,7 +170,7 @@ func newIdentity(pki *PKI, instanceID, moduleID string) *identity {
 }
 
 // at returns a chain that is valid at now, with new certificates for those that
-// are about to expire.
+// are about to expire. Its bytes are the caller's own.
 func (id *identity) at(now time.Time) (Chain, error) {
 	id.mu.Lock()
 	defer id.mu.Unlock()
@@ -186,5 +188,10 @@ func (id *identity) at(now time.Time) (Chain, error) {
 			return Chain{}, err
 		}
 	}
-	return Chain{Key: id.leaf.key, Certificate: id.leaf.der, CABundle: append(bundle, id.instance.der)}, nil
+	// The bytes go to who may change them, and the PKI may be shared.
+	chain := Chain{Key: id.leaf.key, Certificate: bytes.Clone(id.leaf.der)}
+	for _, der := range append(bundle, id.instance.der) {
+		chain.CABundle = append(chain.CABundle, bytes.Clone(der))
+	}
+	return chain, nil
 }

@@ -294,3 +294,42 @@ func TestGenerateKey(t *testing.T) {
 		})
 	}
 }
+
+// Neither what a hook keeps nor what Root and Chain hand out is the PKI's own.
+func TestPKIHandsOutCopies(t *testing.T) {
+	flip := func(b []byte) {
+		if len(b) > 0 {
+			b[len(b)/2] ^= 1
+		}
+	}
+	var kept []*x509.Certificate
+	pki, err := NewPKI(PKIOptions{EditCertificate: func(_ Level, template *x509.Certificate) {
+		kept = append(kept, template)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := x509.ParseCertificate(slices.Clone(pki.Root().Raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flip(pki.Root().Raw)
+	n := newNSM(t, Options{PKI: pki})
+	for range 3 {
+		for _, template := range kept {
+			flip(template.RawSubject)
+			flip(template.SubjectKeyId)
+		}
+		kept = nil
+		chain, err := n.Chain()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := verify(parse(t, chain), want, time.Now()); err != nil {
+			t.Error(err)
+		}
+		for _, der := range append(chain.CABundle, chain.Certificate) {
+			flip(der)
+		}
+	}
+}
