@@ -173,14 +173,20 @@ func (r *reader) text(field string, low, high int) (string, error) {
 	if n < uint64(low) || n > uint64(high) {
 		return "", fail(ReasonFieldSize, field, "is %d bytes, not %d to %d", n, low, high)
 	}
+	b, err := r.utf8(field, n)
+	return string(b), err
+}
+
+// utf8 returns the next n bytes, which must be text.
+func (r *reader) utf8(field string, n uint64) ([]byte, error) {
 	b, err := r.take(field, n)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if !utf8.Valid(b) {
-		return "", r.malformed(field, "a text string that is not UTF-8")
+		return nil, r.malformed(field, "a text string that is not UTF-8")
 	}
-	return string(b), nil
+	return b, nil
 }
 
 // maxSkipDepth bounds how deep the value of an unknown field may nest.
@@ -199,8 +205,11 @@ func (r *reader) skip(field string, depth int) error {
 	switch it.major {
 	case majorUint, majorNegint:
 		return nil
-	case majorBytes, majorText:
+	case majorBytes:
 		_, err := r.take(field, it.arg)
+		return err
+	case majorText:
+		_, err := r.utf8(field, it.arg)
 		return err
 	case majorSimple:
 		if it.arg == simpleFalse || it.arg == simpleTrue || it.arg == simpleNull {
