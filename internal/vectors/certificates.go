@@ -153,6 +153,6 @@ func (l *lab) extensionRules(f *File) {
 	f.reject(usage, "leaf-key-cert-sign-only", "The leaf certificate's key may sign certificates, not documents.", l.with(leaf, func(c *certificate) { c.setExtension(oidKeyUsage, true, usageSignCertificates) }))
 	f.accept("leaf-key-usage-critical", "The leaf certificate's key usage is critical and digitalSignature alone.", l.with(leaf, func(c *certificate) { c.setExtension(oidKeyUsage, true, usageSignDocuments) }))
 	f.reject(extension, "leaf-critical-extended-key-usage", "The leaf certificate has a critical extended key usage, for TLS servers.", l.with(leaf, func(c *certificate) {
-		c.setExtension(oidExtendedKeyUsage, true, der(derSequence, der(0x06, []byte{0x2b, 6, 1, 5, 5, 7, 3, 1})))
+		c.setExtension(oidExtendedKeyUsage, true, der(derSequence, der(derOID, []byte{0x2b, 6, 1, 5, 5, 7, 3, 1})))
 	}))
 }

@@ -8,14 +8,19 @@ import (
 
 // DER tags (X.690 section 8.1.2).
 const (
-	derBoolean     = 0x01
-	derInteger     = 0x02
-	derBitString   = 0x03
-	derOctetString = 0x04
-	derNull        = 0x05
-	derSequence    = 0x30
-	derVersion     = 0xa0
-	derExtensions  = 0xa3
+	derBoolean         = 0x01
+	derInteger         = 0x02
+	derBitString       = 0x03
+	derOctetString     = 0x04
+	derNull            = 0x05
+	derOID             = 0x06
+	derUTF8String      = 0x0c
+	derPrintableString = 0x13
+	derGeneralizedTime = 0x18
+	derSequence        = 0x30
+	derSet             = 0x31
+	derVersion         = 0xa0
+	derExtensions      = 0xa3
 )
 
 // der writes an element with its length in the shortest form.

@@ -55,6 +55,9 @@ func (l *lab) malformed() File {
 				c.spki = der(derSequence, derTail(algorithm, anElement), derElements(c.spki)[1])
 			}},
 			{"validity-trailing-element", "has an element after the end of its validity", func(c *certificate) { c.validityTail = anElement }},
+			{"validity-third-time", "has a third time after the end of its validity", func(c *certificate) {
+				c.validityTail = der(derGeneralizedTime, []byte("20990101000000Z"))
+			}},
 			{"extensions-trailing-element", "has an element after the list of extensions", func(c *certificate) { c.extensionsTail = anElement }},
 			{"extension-trailing-element", "has an extension with an element after its value", func(c *certificate) {
 				c.rawExtensions = derTail(l.asn1(pkix.Extension{Id: oidUnknown, Value: anElement}), anElement)
@@ -94,6 +97,10 @@ func (l *lab) malformed() File {
 	}))
 	f.reject(malformed, "leaf-key-usage-unused-bits", "The leaf certificate's key usage has bits set that it says are unused.", l.with(leaf, func(c *certificate) {
 		c.setExtension(oidKeyUsage, true, []byte{derBitString, 2, 7, 0xff})
+	}))
+
+	f.reject(malformed, "leaf-name-trailing-element", "The leaf certificate's subject has an attribute with an element after its value.", l.with(leaf, func(c *certificate) {
+		c.subject = nameOf(derUTF8String, "an enclave", anElement)
 	}))
 
 	// A key is 04, x and y, after a byte that counts unused bits.

@@ -3,7 +3,6 @@ package vectors
 import (
 	"crypto"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"fmt"
 
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
@@ -82,13 +81,9 @@ func (l *lab) commonName(name string) []byte {
 	return l.asn1(pkix.Name{Country: []string{"US"}, Organization: []string{"Amazon"}, CommonName: name}.ToRDNSequence())
 }
 
-// nameOf is a name of one part, in the given string type.
-func nameOf(stringTag byte, name string) []byte {
-	oid := der(0x06, []byte{0x55, 4, 3})
-	return der(derSequence, der(0x31, der(derSequence, oid, der(stringTag, []byte(name)))))
+// nameOf is a name of one part, in the given string type, with more elements in
+// it if there are any.
+func nameOf(stringTag byte, name string, more ...[]byte) []byte {
+	oid := der(derOID, []byte{0x55, 4, 3})
+	return der(derSequence, der(derSet, der(derSequence, oid, der(stringTag, []byte(name)), join(more...))))
 }
-
-const (
-	derUTF8String      = asn1.TagUTF8String
-	derPrintableString = asn1.TagPrintableString
-)
