@@ -28,7 +28,7 @@ type attested struct {
 }
 
 // register puts everything into the stack of a call.
-func register(stack *middleware.Stack, r *recipient, p pins, anyHost bool) error {
+func register(stack *middleware.Stack, r *recipient, p pins, hosts []string) error {
 	serializer, ok := stack.Serialize.Get(serializerID)
 	if !ok {
 		return errors.New("kmsclient: this version of the SDK has no OperationSerializer; no request can be attested")
@@ -41,7 +41,7 @@ func register(stack *middleware.Stack, r *recipient, p pins, anyHost bool) error
 		return err
 	}
 	// Before signing, which the retry loop is around: see attestedAttempt.
-	if err := stack.Finalize.Insert(endpointGuard{op: stack.ID(), anyHost: anyHost}, "Signing", middleware.Before); err != nil {
+	if err := stack.Finalize.Insert(endpointGuard{op: stack.ID(), hosts: hosts}, "Signing", middleware.Before); err != nil {
 		return err
 	}
 	return stack.Finalize.Insert(attestedAttempt{a}, "Signing", middleware.Before)

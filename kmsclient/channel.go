@@ -2,6 +2,7 @@ package kmsclient
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net/http"
 	"time"
@@ -31,8 +32,10 @@ func newChannel(opts Options) *http.Client {
 	if opts.Dial != nil {
 		transport.DialContext = opts.Dial
 	}
-	roots := opts.RootCAs
-	if roots == nil {
+	var roots *x509.CertPool
+	if opts.RootCAs != nil {
+		roots = opts.RootCAs.Clone() // what is added to it later doesn't count
+	} else {
 		roots = amazonRoots()
 	}
 	// The rest of the TLS configuration is the SDK's, which knows when FIPS 140

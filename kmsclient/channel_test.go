@@ -191,35 +191,99 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// Nothing goes to a host that is neither KMS's nor named, whatever the roots.
 func TestEndpoints(t *testing.T) {
-	s := newStub(t, honest(t))
+	kms1, other := newStub(t, honest(t)), newStubFor(t, []string{"kms.example.com"}, honest(t))
+	own := []string{"KMS.example.com", "127.0.0.1", "::1"}
 	for _, test := range []struct {
 		endpoint string
-		own      bool // roots
-		want     Reason
+		server   *stub
+		roots    bool // the server's
+		hosts    []string
+		want     Reason // "" for success
 	}{
-		{"http://" + host, true, ReasonEndpoint},
-		{"http://" + host, false, ReasonEndpoint},
-		{"HTTP://" + host, true, ReasonEndpoint},
-		{"https://kms.example.com", false, ReasonEndpoint},
-		{"https://127.0.0.1:1", false, ReasonEndpoint},
-		{"https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com", false, ReasonEndpoint},
-		{"https://" + host, false, ReasonChannel}, // not Amazon's root
+		{"http://" + host, kms1, true, nil, ReasonEndpoint},
+		{"http://" + host, kms1, false, nil, ReasonEndpoint},
+		{"http://" + host, kms1, true, []string{host}, ReasonEndpoint},
+		{"HTTP://" + host, kms1, true, nil, ReasonEndpoint},
+		{"https://" + host, kms1, true, nil, ""},
+		{"https://" + strings.ToUpper(host), kms1, true, nil, ""},
+		{"https://" + host, kms1, true, own, ""},
+		{"https://" + host, kms1, false, nil, ReasonChannel}, // not Amazon's root
+		{"https://" + host, other, true, own, ReasonChannel}, // not for this host
+
+		{"https://kms.example.com", other, false, nil, ReasonEndpoint},
+		{"https://kms.example.com", other, true, nil, ReasonEndpoint},
+		{"https://kms.example.com", other, true, []string{"example.com", "x.kms.example.com"}, ReasonEndpoint},
+		{"https://kms.example.com", other, true, own, ""},
+		{"https://KMS.EXAMPLE.COM:8443", other, true, own, ""},
+		{"https://kms.example.com", other, false, own, ReasonChannel},
+		{"https://a.kms.example.com", other, true, own, ReasonEndpoint},
+		{"https://127.0.0.1:1", kms1, false, nil, ReasonEndpoint},
+		{"https://127.0.0.1:1", kms1, true, nil, ReasonEndpoint},
+		{"https://127.0.0.1:1", other, true, own, ""},
+		{"https://[::1]:1", kms1, true, own, ReasonChannel},
+		{"https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com", kms1, false, nil, ReasonEndpoint},
+		{"https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com", kms1, true, nil, ReasonEndpoint},
 	} {
-		client := newTestClient(t, testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, Dial: s.dial, RootCAs: map[bool]*x509.CertPool{true: s.roots}[test.own]},
-			func(o *kms.Options) { o.BaseEndpoint = aws.String(test.endpoint) })
+		opts := Options{KeyIDs: []string{keyA}, Dial: test.server.dial, Hosts: test.hosts}
+		if test.roots {
+			opts.RootCAs = test.server.roots
+		}
+		client := newTestClient(t, testConfig(), &fakeAttester{}, opts, func(o *kms.Options) { o.BaseEndpoint = aws.String(test.endpoint) })
+		before := len(test.server.seen())
 		_, err := client.Decrypt(t.Context(), decryptInput)
+		if test.want == "" {
+			if err != nil {
+				t.Errorf("%s, roots %v, hosts %q: %v", test.endpoint, test.roots, test.hosts, err)
+			}
+			continue
+		}
 		wantError(t, err, "Decrypt", test.want)
 		_, err = client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(keyA), Plaintext: []byte("p")})
 		if test.want == ReasonEndpoint {
 			wantError(t, err, "Encrypt", test.want)
-		} else if err == nil {
-			t.Error("Encrypt succeeded")
+		}
+		if sent := len(test.server.seen()) - before; err == nil || sent != 0 {
+			t.Errorf("%s: Encrypt's error %v, %d requests", test.endpoint, err, sent)
 		}
 	}
-	client := newTestClient(t, testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, Dial: s.dial, RootCAs: s.roots},
+	client := newTestClient(t, testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, Dial: kms1.dial, RootCAs: kms1.roots},
 		func(o *kms.Options) { o.EndpointOptions.DisableHTTPS = true })
 	_, err := client.Decrypt(t.Context(), decryptInput)
+	wantError(t, err, "Decrypt", ReasonEndpoint)
+}
+
+func TestHosts(t *testing.T) {
+	for _, host := range []string{
+		"", "https://kms.example.com", "kms.example.com:443", "*.example.com", "*", "kms.example.com.", ".example.com", "kms..example.com",
+		"kms.example.com/", "kms example.com", "[::1]", "-kms.example.com", "kms.example.com\n",
+	} {
+		client, err := New(t.Context(), testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, Hosts: []string{"kms.example.com", host}})
+		if e := wantError(t, err, "New", ReasonInvalidOptions); client != nil || !strings.Contains(e.Detail, "Hosts") {
+			t.Errorf("%q: client %v, error %v", host, client, err)
+		}
+	}
+}
+
+// The options are the caller's to change after New, and nothing changes.
+func TestOptionsAreCopied(t *testing.T) {
+	s := newStubFor(t, []string{host, "kms.example.com"}, honest(t))
+	opts := Options{KeyIDs: []string{keyA}, Hosts: []string{"kms.example.org"}, Dial: s.dial, RootCAs: x509.NewCertPool()}
+	client := newTestClient(t, testConfig(), &fakeAttester{}, opts)
+	_, err := client.Decrypt(t.Context(), decryptInput)
+	wantError(t, err, "Decrypt", ReasonChannel)
+	root, err := x509.ParseCertificate(s.TLS.Certificates[0].Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.RootCAs.AddCert(root)
+	opts.KeyIDs[0], opts.Hosts[0] = keyB, "kms.example.com"
+	_, err = client.Decrypt(t.Context(), decryptInput)
+	wantError(t, err, "Decrypt", ReasonChannel)
+	_, err = client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: []byte("blob"), KeyId: aws.String(keyB)})
+	wantError(t, err, "Decrypt", ReasonKeyNotPinned)
+	_, err = client.Decrypt(t.Context(), decryptInput, func(o *kms.Options) { o.BaseEndpoint = aws.String("https://kms.example.com") })
 	wantError(t, err, "Decrypt", ReasonEndpoint)
 	if n := len(s.seen()); n != 0 {
 		t.Errorf("%d requests", n)

@@ -35,8 +35,11 @@ func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, o
 	if err != nil {
 		return nil, err
 	}
+	hosts, err := newHosts(opts)
+	if err != nil {
+		return nil, err
+	}
 	channel := newChannel(opts)
-	anyHost := opts.RootCAs != nil
 
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -56,7 +59,7 @@ func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, o
 		otherChannel = o.HTTPClient != kms.HTTPClient(channel)
 		// Last, so that nothing is around it but what a single call adds.
 		o.APIOptions = append(slices.Clone(o.APIOptions), func(stack *middleware.Stack) error {
-			return register(stack, r, keys, anyHost)
+			return register(stack, r, keys, hosts)
 		})
 	})...)
 	if otherChannel {

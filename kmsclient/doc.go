@@ -49,9 +49,9 @@
 //   - brings its own HTTP client, with TLS 1.2 or later, the roots of Amazon
 //     and no others (or Options.RootCAs), the endpoint's host name verified, no
 //     proxy of the environment, no CA bundle of the environment, no redirects;
-//   - sends nothing to an endpoint that isn't https, or whose name isn't one of
-//     KMS's while Amazon's roots are in use, which certify the servers of every
-//     AWS customer too: a hostile AWS_ENDPOINT_URL leads nowhere;
+//   - sends nothing to an endpoint that isn't https, or whose host is neither
+//     one of KMS's names nor in Options.Hosts, whatever the roots: a hostile
+//     AWS_ENDPOINT_URL leads nowhere;
 //   - sends no request that names another KMS key than those in Options.KeyIDs,
 //     since what is encrypted with another's key is that other's to read. That
 //     goes for every operation that names a key, Encrypt and ReEncrypt as well

@@ -3,8 +3,10 @@ package kmsclient
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/aws/smithy-go/middleware"
@@ -14,8 +16,8 @@ import (
 // endpointGuard looks at the address of each request, of any operation, after
 // the SDK has settled it and before anything is sent.
 type endpointGuard struct {
-	op      string
-	anyHost bool // the caller brought the roots
+	op    string
+	hosts []string // Options.Hosts
 }
 
 func (endpointGuard) ID() string { return "KeyvouchEndpointGuard" }
@@ -27,22 +29,39 @@ func (g endpointGuard) HandleFinalize(ctx context.Context, in middleware.Finaliz
 	if !ok {
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, &Error{Op: g.op, Reason: ReasonEndpoint, Detail: fmt.Sprintf("not an HTTP request: %T", in.Request)}
 	}
-	if detail := checkEndpoint(request.URL, g.anyHost); detail != "" {
+	if detail := checkEndpoint(request.URL, g.hosts); detail != "" {
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, &Error{Op: g.op, Reason: ReasonEndpoint, Detail: detail}
 	}
 	return next.HandleFinalize(ctx, in)
 }
 
-func checkEndpoint(u *url.URL, anyHost bool) (fault string) {
+func checkEndpoint(u *url.URL, hosts []string) (fault string) {
 	if u.Scheme != "https" {
 		return fmt.Sprintf("the endpoint is %s://%s, must be https: without TLS the parent instance reads and writes the answers", u.Scheme, u.Host)
 	}
-	if !anyHost && !kmsHost.MatchString(strings.ToLower(u.Hostname())) {
-		return fmt.Sprintf("%q isn't a name of KMS; the default roots certify every AWS customer's servers, so they are accepted for KMS's own names only: "+
-			"unset the endpoint (BaseEndpoint, AWS_ENDPOINT_URL), or set Options.RootCAs to the roots that certify this host", u.Hostname())
+	if host := strings.ToLower(u.Hostname()); !kmsHost.MatchString(host) && !slices.Contains(hosts, host) {
+		return fmt.Sprintf("%q isn't a name of KMS: whoever set it (BaseEndpoint, AWS_ENDPOINT_URL, a profile) may have a certificate for it and read and write the answers; "+
+			"unset the endpoint, or name this host in Options.Hosts if it really leads to KMS", u.Hostname())
 	}
 	return ""
 }
+
+// newHosts returns the names of Options.Hosts in lower case.
+func newHosts(opts Options) ([]string, error) {
+	hosts := make([]string, 0, len(opts.Hosts))
+	for _, name := range opts.Hosts {
+		host := strings.ToLower(name)
+		if _, err := netip.ParseAddr(host); err != nil && !hostName.MatchString(host) {
+			return nil, &Error{Op: "New", Reason: ReasonInvalidOptions,
+				Detail: fmt.Sprintf("Hosts has %.300q, which isn't a host: it takes exact names or addresses, without scheme, port or wildcard", name)}
+		}
+		hosts = append(hosts, host)
+	}
+	return hosts, nil
+}
+
+// hostName matches a DNS name in lower case (RFC 1123 section 2.1).
+var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 
 // kmsHost matches the names of KMS's endpoints, public ones and those of VPC
 // endpoints, in the partitions that the SDK knows. A name under amazonaws.com

@@ -26,7 +26,7 @@ const (
 	// key it is.
 	ReasonKeyNotPinned Reason = "key-not-pinned"
 	// ReasonEndpoint: the request would go to an address that isn't https, or
-	// that isn't KMS's while the default roots are in use.
+	// to a host that is neither KMS's nor in Options.Hosts.
 	ReasonEndpoint Reason = "endpoint"
 )
 

@@ -68,8 +68,17 @@ type Options struct {
 	// RootCAs are the only roots that the endpoint's certificate may lead to.
 	// Nil is the roots of Amazon Trust Services, which certify AWS's public
 	// endpoints (https://www.amazontrust.com/repository); an isolated partition
-	// needs its own. Amazon's roots certify every AWS customer's servers as
-	// well, so with nil the endpoint's name must be one of KMS's own; with
-	// roots of your own it may be any.
+	// needs its own. New takes a copy.
 	RootCAs *x509.CertPool
+
+	// Hosts are exact host names or IP addresses, without port, that requests
+	// may go to besides KMS's own names, which are those of its public and VPC
+	// endpoints, such as kms.eu-west-1.amazonaws.com. It is for a name of your
+	// own that leads to KMS, as with a private hosted zone in front of
+	// PrivateLink, and for stand-ins in tests. Whoever holds a certificate for
+	// such a name, under RootCAs or else Amazon's roots, which certify every AWS
+	// customer's servers, can forge KMS's answers.
+	//
+	// To send requests there is the endpoint's part (cfg.BaseEndpoint).
+	Hosts []string
 }

@@ -219,7 +219,7 @@ func newCertificate(t testing.TB, names []string) (tls.Certificate, *x509.CertPo
 		return certificate, key
 	}
 	root, rootKey := make(&x509.Certificate{Subject: pkix.Name{CommonName: "test root"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
-	leaf, leafKey := make(&x509.Certificate{Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
+	leaf, leafKey := make(&x509.Certificate{Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, root, rootKey)
 	pool := x509.NewCertPool()
 	pool.AddCert(root)

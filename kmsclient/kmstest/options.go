@@ -30,7 +30,8 @@ type Options struct {
 	Region string
 	// HostNames are the DNS names of the server's certificate, besides
 	// 127.0.0.1 and localhost; the first is the one in Config. If nil, it is
-	// KMS's name in the region, kms.<region>.amazonaws.com.
+	// KMS's name in the region, kms.<region>.amazonaws.com. A kmsclient takes
+	// any other name only if its Options.Hosts has it.
 	HostNames []string
 	// Credentials are the ones requests must be signed with, with a session
 	// token if it is set and until Expires if CanExpire is. If zero, a key pair

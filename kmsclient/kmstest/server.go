@@ -117,7 +117,9 @@ func (s *Server) Close() {
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // URL is the server's address as a URL, https://127.0.0.1:41234, for a client
-// that is to dial it as any other server. The certificate is valid for it.
+// that is to dial it as any other server. The certificate is valid for it. (A
+// kmsclient takes it if its Options.Hosts has 127.0.0.1; better give that
+// client Config and a dial function.)
 func (s *Server) URL() string { return "https://" + s.Addr() }
 
 // RootCAs holds the certificate authority of the server's certificate, which no
