@@ -29,6 +29,19 @@ func (p Platform) String() string {
 	return "unknown platform"
 }
 
+// ImagePCRs returns the registers that together identify what the platform
+// runs, which a Measurement must pin: 0, 1 and 2 for an enclave; 4, 7 and 12,
+// boot manager, secure boot and kernel command line, for a NitroTPM.
+func (p Platform) ImagePCRs() []int {
+	switch p {
+	case PlatformEnclave:
+		return []int{PCRImage, PCRKernel, PCRApplication}
+	case PlatformNitroTPM:
+		return []int{4, 7, tpmCommandLine}
+	}
+	return nil
+}
+
 // Claims is what a document says.
 type Claims struct {
 	// ModuleID names the NSM: "i-<instance>-enc<enclave>" for an enclave.

@@ -87,12 +87,6 @@ type Expect struct {
 	At time.Time
 }
 
-// defaultPins are the PCRs that a measurement must hold.
-var defaultPins = map[Platform][]int{
-	PlatformEnclave:  {PCRImage, PCRKernel, PCRApplication},
-	PlatformNitroTPM: {4, 7, tpmCommandLine}, // boot manager, secure boot
-}
-
 // tpmCommandLine is the NitroTPM's PCR of the kernel command line, which is
 // zero where the boot manager's image has a command line of its own.
 const tpmCommandLine = 12
@@ -104,7 +98,7 @@ func (p *Policy) validate() error {
 		return fail(ReasonInvalidPolicy, field, format, args...)
 	}
 	switch {
-	case defaultPins[p.Platform] == nil:
+	case p.Platform.ImagePCRs() == nil:
 		return invalid("Platform", "%d is no platform", int(p.Platform))
 	case len(p.Measurements) == 0 && !p.UnsafeAnyMeasurement:
 		return invalid("Measurements", "is empty, which would accept any enclave; give the PCRs that nitro-cli build-enclave printed, or set UnsafeAnyMeasurement")
@@ -150,7 +144,7 @@ func (p *Policy) validate() error {
 // has a zero where a forgotten value would put one: most enclaves have zeros in
 // most PCRs, so that a zero accepts nearly everyone's.
 func (p *Policy) validatePins(m Measurement, field string) error {
-	pins := defaultPins[p.Platform]
+	pins := p.Platform.ImagePCRs()
 	anchored := false // some PCR that identifies the image is pinned
 	for _, index := range pins {
 		value, ok := m.PCRs[index]

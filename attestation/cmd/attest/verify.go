@@ -98,10 +98,7 @@ func (f *verifyFlags) complete(stderr io.Writer) error {
 		return nil
 	}
 	f.measurements = []attestation.Measurement{{PCRs: f.pcrs, UnsafePartial: true}}
-	together := []int{0, 1, 2}
-	if f.wantedPlatform() == attestation.PlatformNitroTPM {
-		together = []int{4, 7, 12}
-	}
+	together := f.wantedPlatform().ImagePCRs()
 	for _, index := range together {
 		if _, ok := f.pcrs[index]; !ok {
 			fmt.Fprintf(stderr, "warning: PCR%d isn't pinned; only PCR%v together stand for the whole image\n", index, together)
