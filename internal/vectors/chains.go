@@ -11,7 +11,7 @@ import (
 
 // chains joins certificates that are sound by themselves.
 func (l *lab) chains() File {
-	f := l.newFile("chains", "How the certificates hang together. The trusted root is never the only thing that is wrong or right.")
+	f := l.newFile("chains", "How the certificates hang together: their number, order, names, key identifiers and signatures. Each is sound by itself.")
 	l.lengths(f)
 	l.bundleOrder(f)
 	if foreign, err := newLab(); err != nil {
