@@ -98,6 +98,9 @@ func (a *attested) judge(c *call, output any) error {
 			return err
 		}
 	}
+	if got.missing != "" {
+		return &Error{Reason: ReasonIncomplete, Detail: "the answer holds no " + got.missing + ", which KMS always sends: without what is to be stored, the key is lost with the enclave"}
+	}
 	plaintext, err := a.recipient.open(*got.envelope)
 	if err != nil {
 		return &Error{Reason: ReasonEnvelope, Detail: "the answer isn't for this client", Err: err}

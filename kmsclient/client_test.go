@@ -340,7 +340,7 @@ func TestConcurrentUse(t *testing.T) {
 func TestErrorsHoldNoSecrets(t *testing.T) {
 	secret := "the-secret-plaintext"
 	s := newStub(t, func(r stubRequest) (int, any) {
-		return http.StatusOK, object{"KeyId": keyA, "CiphertextForRecipient": r.seal(t, []byte(secret))}
+		return http.StatusOK, honestAnswer(t, r, []byte(secret))
 	})
 	client, _ := s.client(t)
 	_, err := client.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: aws.String(keyA), KeySpec: types.DataKeySpecAes256})

@@ -64,7 +64,7 @@
 //     another's key is that other's choice;
 //   - refuses an answer that holds a plaintext in the clear, or no envelope, or
 //     an envelope for another key, or a plaintext of another size than the one
-//     asked for.
+//     asked for, or a data key without the ciphertext of it to store.
 //
 // In each case the output is nil and the error is an [Error] with a [Reason].
 //

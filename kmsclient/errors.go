@@ -52,6 +52,9 @@ const (
 	// ReasonAnswerKey: the answer is from a KMS key that isn't the one asked
 	// for, or not a pinned one, or it doesn't say from which.
 	ReasonAnswerKey Reason = "answer-key"
+	// ReasonIncomplete: the answer of GenerateDataKey holds no CiphertextBlob, or
+	// that of GenerateDataKeyPair no PrivateKeyCiphertextBlob or PublicKey.
+	ReasonIncomplete Reason = "incomplete-answer"
 	// ReasonEnvelope: the envelope can't be opened with the client's key.
 	ReasonEnvelope Reason = "envelope"
 	// ReasonPlaintextSize: the plaintext is empty or hasn't the size asked for.

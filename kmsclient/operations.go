@@ -66,20 +66,40 @@ func (c *call) requestedKey() string {
 type answer struct {
 	plaintext, envelope *[]byte
 	keyID               *string
+	// missing is the field that the caller has to keep and that isn't there, ""
+	// if there are all: a data key without its ciphertext is lost with the
+	// enclave, and so is what it encrypted.
+	missing string
 }
 
 func newAnswer(output any) (answer, bool) {
 	switch out := output.(type) {
 	case *kms.DecryptOutput:
-		return answer{&out.Plaintext, &out.CiphertextForRecipient, out.KeyId}, true
+		return answer{&out.Plaintext, &out.CiphertextForRecipient, out.KeyId, ""}, true
 	case *kms.GenerateDataKeyOutput:
-		return answer{&out.Plaintext, &out.CiphertextForRecipient, out.KeyId}, true
+		return answer{&out.Plaintext, &out.CiphertextForRecipient, out.KeyId,
+			firstEmpty(field{"CiphertextBlob", out.CiphertextBlob})}, true
 	case *kms.GenerateDataKeyPairOutput:
-		return answer{&out.PrivateKeyPlaintext, &out.CiphertextForRecipient, out.KeyId}, true
+		return answer{&out.PrivateKeyPlaintext, &out.CiphertextForRecipient, out.KeyId,
+			firstEmpty(field{"PrivateKeyCiphertextBlob", out.PrivateKeyCiphertextBlob}, field{"PublicKey", out.PublicKey})}, true
 	case *kms.GenerateRandomOutput:
-		return answer{&out.Plaintext, &out.CiphertextForRecipient, nil}, true
+		return answer{&out.Plaintext, &out.CiphertextForRecipient, nil, ""}, true
 	case *kms.DeriveSharedSecretOutput:
-		return answer{&out.SharedSecret, &out.CiphertextForRecipient, out.KeyId}, true
+		return answer{&out.SharedSecret, &out.CiphertextForRecipient, out.KeyId, ""}, true
 	}
 	return answer{}, false
+}
+
+type field struct {
+	name  string
+	value []byte
+}
+
+func firstEmpty(fields ...field) (name string) {
+	for _, f := range fields {
+		if len(f.value) == 0 {
+			return f.name
+		}
+	}
+	return ""
 }

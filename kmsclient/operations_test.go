@@ -96,13 +96,20 @@ func cloneInput(input any) any {
 var ignoreMarker = cmpopts.IgnoreUnexported(kms.DecryptInput{}, kms.GenerateDataKeyInput{}, kms.GenerateDataKeyPairInput{},
 	kms.GenerateRandomInput{}, kms.DeriveSharedSecretInput{}, types.RecipientInfo{})
 
+// honestAnswer has what any of the five operations answers.
+func honestAnswer(t testing.TB, r stubRequest, plaintext []byte) object {
+	return object{"KeyId": keyA, "CiphertextBlob": []byte("sealed"), "PrivateKeyCiphertextBlob": []byte("sealed"),
+		"PublicKey": []byte("public"), "CiphertextForRecipient": r.seal(t, plaintext)}
+}
+
 func TestOperations(t *testing.T) {
 	for _, test := range operations() {
 		t.Run(test.op, func(t *testing.T) {
 			want := bytes.Repeat([]byte{0x5a}, test.size)
 			s := newStub(t, func(r stubRequest) (int, any) {
-				return http.StatusOK, object{"KeyId": keyA, "CiphertextBlob": []byte("sealed"), "PrivateKeyCiphertextBlob": []byte("sealed"),
-					"PublicKey": []byte("public"), "CiphertextForRecipient": r.seal(t, want), test.plaintext: nil}
+				answer := honestAnswer(t, r, want)
+				answer[test.plaintext] = nil
+				return http.StatusOK, answer
 			})
 			client, attester := s.client(t)
 			before := cloneInput(test.input)
@@ -187,6 +194,22 @@ func TestFalseAnswers(t *testing.T) {
 			honest["KeyId"] = keyB
 			return honest
 		}, ReasonAnswerKey, operation.keyed},
+		{"no ciphertext", func(t *testing.T, test operation, r stubRequest, honest object) object {
+			delete(honest, "CiphertextBlob")
+			return honest
+		}, ReasonIncomplete, func(o operation) bool { return o.op == "GenerateDataKey" }},
+		{"empty ciphertext", func(t *testing.T, test operation, r stubRequest, honest object) object {
+			honest["CiphertextBlob"] = ""
+			return honest
+		}, ReasonIncomplete, func(o operation) bool { return o.op == "GenerateDataKey" }},
+		{"no ciphertext of the private key", func(t *testing.T, test operation, r stubRequest, honest object) object {
+			delete(honest, "PrivateKeyCiphertextBlob")
+			return honest
+		}, ReasonIncomplete, func(o operation) bool { return o.op == "GenerateDataKeyPair" }},
+		{"no public key", func(t *testing.T, test operation, r stubRequest, honest object) object {
+			delete(honest, "PublicKey")
+			return honest
+		}, ReasonIncomplete, func(o operation) bool { return o.op == "GenerateDataKeyPair" }},
 		{"no KMS key", func(t *testing.T, test operation, r stubRequest, honest object) object {
 			delete(honest, "KeyId")
 			return honest
@@ -199,7 +222,7 @@ func TestFalseAnswers(t *testing.T) {
 			}
 			t.Run(op.op+"/"+test.name, func(t *testing.T) {
 				s := newStub(t, func(r stubRequest) (int, any) {
-					return http.StatusOK, test.answer(t, op, r, object{"KeyId": keyA, "CiphertextForRecipient": r.seal(t, make([]byte, op.size))})
+					return http.StatusOK, test.answer(t, op, r, honestAnswer(t, r, make([]byte, op.size)))
 				})
 				client, _ := s.client(t)
 				output, _, _, err := op.run(t.Context(), client, op.input)
@@ -219,7 +242,9 @@ func (o operation) keyed() bool { return o.op != "GenerateRandom" }
 func TestEmptyPlaintextInAnswer(t *testing.T) {
 	for _, op := range operations() {
 		s := newStub(t, func(r stubRequest) (int, any) {
-			return http.StatusOK, object{"KeyId": keyA, op.plaintext: "", "CiphertextForRecipient": r.seal(t, make([]byte, op.size))}
+			answer := honestAnswer(t, r, make([]byte, op.size))
+			answer[op.plaintext] = ""
+			return http.StatusOK, answer
 		})
 		client, _ := s.client(t)
 		if _, plaintext, _, err := op.run(t.Context(), client, op.input); err != nil || len(plaintext) != op.size {
@@ -244,7 +269,7 @@ func TestDataKeySizes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			size := 0
 			s := newStub(t, func(r stubRequest) (int, any) {
-				return http.StatusOK, object{"KeyId": keyA, "CiphertextForRecipient": r.seal(t, make([]byte, size))}
+				return http.StatusOK, honestAnswer(t, r, make([]byte, size))
 			})
 			client, _ := s.client(t)
 			test.input.KeyId = aws.String(keyA)
