@@ -148,7 +148,7 @@ func (a attestedAttempt) HandleFinalize(ctx context.Context, in middleware.Final
 	}
 	ctx, err := a.attest(ctx, in.Request)
 	if err != nil {
-		return middleware.FinalizeOutput{}, middleware.Metadata{}, named(a.call.op, err)
+		return middleware.FinalizeOutput{}, middleware.Metadata{}, final{named(a.call.op, err)}
 	}
 	return next.HandleFinalize(ctx, in)
 }

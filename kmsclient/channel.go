@@ -71,7 +71,7 @@ func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	response, err := t.Transport.RoundTrip(r)
 	if err != nil {
-		return nil, err
+		return nil, finalIfCertificate(err)
 	}
 	response.Body = http.MaxBytesReader(nil, response.Body, maxAnswerSize)
 	return response, nil

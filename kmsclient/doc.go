@@ -38,7 +38,10 @@
 //
 // Every attempt, if the SDK retries, has a new document, made after the
 // waiting: none grows old in a back-off. A document lives as long as its
-// certificate, three hours at most, by KMS's own clock.
+// certificate, three hours at most, by KMS's own clock. An attestation that
+// fails and a server certificate that isn't accepted are never retried: the
+// first may already have cost the two minutes that the driver waits for an NSM,
+// and neither heals in a second.
 //
 // # What is refused
 //
