@@ -46,7 +46,8 @@ func TestProxySeesCiphertextOnly(t *testing.T) {
 
 				client := server.Client()
 				client.Transport.(*http.Transport).DialContext = r.DialContext
-				resp, err := client.Post(scheme+"://example.com/path-of-the-request", "text/plain", strings.NewReader(secretSent))
+				// Not port 80, which the dialer refuses.
+				resp, err := client.Post(scheme+"://example.com:8443/path-of-the-request", "text/plain", strings.NewReader(secretSent))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -13,6 +15,10 @@ const DefaultDialTimeout = 10 * time.Second
 // Dialer connects to the parent's proxy from inside the enclave. Set its
 // DialContext as that of an http.Transport, or of anything else that speaks TLS
 // over a net.Conn.
+//
+// An http.Transport speaks TLS for https URLs only, and an http.Client follows
+// redirects from https to http. With port 80 DialContext refuses that; for http
+// URLs with another port, set http.Client.CheckRedirect.
 //
 // A Dialer may be used by several goroutines at once, as long as nobody changes
 // its fields meanwhile.
@@ -27,10 +33,18 @@ type Dialer struct {
 	Timeout time.Duration
 }
 
-// DialContext connects to d.Endpoint. It ignores network and address: the parent
-// forwards every connection to its one fixed target, and the enclave cannot
+// DialContext connects to d.Endpoint, whatever network and address say: the
+// parent forwards every connection to its one fixed target, and the enclave cannot
 // resolve names. What makes the far end the right one is TLS, which must run
-// inside the enclave and verify the name in address; http.Transport does that.
+// inside the enclave and verify the name in address; http.Transport does that for
+// https URLs.
+//
+// An address with port 80 ("http") is refused with [ReasonPlaintext], before
+// anything is dialled. It means that an HTTP client follows an http URL, perhaps
+// one that a redirect gave it, and would show request and answer to the parent,
+// which could change both. That is a safety net for the usual mistake and no more:
+// a Dialer cannot see whether TLS follows on other ports, or where address is
+// empty or has no port.
 //
 // The connection has deadlines, as every net.Conn, and CloseWrite() error, which
 // ends one direction and leaves the other open. Cancelling ctx after DialContext
@@ -42,6 +56,9 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	}
 	if err := d.Endpoint.checkDial(); err != nil {
 		return nil, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: ReasonEndpoint, Detail: fmt.Sprintf("%v; %s", err, acceptedForms)}
+	}
+	if isPlainHTTP(address) {
+		return nil, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: ReasonPlaintext, Detail: fmt.Sprintf("%q is a port for HTTP without TLS, which the parent could read and change; use an https URL, and do not follow redirects to http", address)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -62,6 +79,19 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		return nil, dialError(ctx, e, err)
 	}
 	return conn, nil
+}
+
+// isPlainHTTP reports whether address has the port that http URLs stand for.
+func isPlainHTTP(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(port, "http") {
+		return true
+	}
+	n, err := strconv.Atoi(port) // reads 080 and +80 too, as net.Dial does
+	return err == nil && n == 80
 }
 
 // dialError turns err into an *Error that says what to do.

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -47,6 +50,75 @@ func TestDialErrors(t *testing.T) {
 				t.Errorf("%v; does not say %q", err, test.says)
 			}
 		})
+	}
+}
+
+func TestPlainHTTPIsRefused(t *testing.T) {
+	for address, refused := range map[string]bool{
+		"kms.eu-west-1.amazonaws.com:80":   true,
+		"kms.eu-west-1.amazonaws.com:http": true,
+		"name.example:HTTP":                true,
+		"name.example:080":                 true,
+		"name.example:+80":                 true,
+		"[::1]:80":                         true,
+		":80":                              true,
+		"kms.eu-west-1.amazonaws.com:443":  false,
+		"name.example:https":               false,
+		"name.example:8080":                false,
+		"name.example:8000":                false,
+		"name.example:65616":               false, // 80 in 16 bits
+		"name.example":                     false,
+		"80":                               false,
+		"fe80::80":                         false,
+		"":                                 false,
+	} {
+		t.Run(address, func(t *testing.T) {
+			l := mustListen(t, TCP("127.0.0.1:0"))
+			conn, err := (&Dialer{Endpoint: TCP(l.Addr().String())}).DialContext(t.Context(), "tcp", address)
+			if !refused {
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = conn.Close()
+				return
+			}
+			wantReason(t, err, ReasonPlaintext)
+			if conn != nil {
+				t.Error("a connection beside an error")
+			}
+			if !strings.Contains(err.Error(), "without TLS") {
+				t.Errorf("%v does not say why", err)
+			}
+		})
+	}
+}
+
+// A client that is redirected from https to http says so, and sends nothing that
+// the parent could read.
+func TestRedirectToPlainHTTPFails(t *testing.T) {
+	var requests atomic.Int64
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		http.Redirect(w, r, "http://example.com/", http.StatusTemporaryRedirect)
+	}))
+	defer server.Close()
+	client := server.Client()
+	dialer := Dialer{Endpoint: TCP(server.Listener.Addr().String())}
+	var dialled atomic.Int64
+	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err == nil {
+			dialled.Add(1)
+		}
+		return conn, err
+	}
+	resp, err := client.Post("https://example.com/", "text/plain", strings.NewReader("secret"))
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	wantReason(t, err, ReasonPlaintext)
+	if dialled.Load() != 1 || requests.Load() != 1 {
+		t.Errorf("%d connections and %d requests, want one of each", dialled.Load(), requests.Load())
 	}
 }
 

@@ -20,10 +20,16 @@
 //	client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}
 //	resp, err := client.Get("https://kms.eu-west-1.amazonaws.com/ping")
 //
-// The dialer ignores the address it is given, because an enclave cannot resolve
-// names and the parent forwards to its own target. If the parent forwards
-// elsewhere, the TLS handshake fails. Never use a Dialer for a protocol without
-// TLS or its like.
+// The dialer does not dial the address it is given, because an enclave cannot
+// resolve names and the parent forwards to its own target. If the parent forwards
+// elsewhere, the TLS handshake fails.
+//
+// Never use a Dialer for a protocol without TLS or its like: the parent would read
+// and change it. An http.Client speaks plain HTTP when a URL or a redirect says
+// so. The dialer refuses port 80 with [ReasonPlaintext], and cannot tell for other
+// ports; a client that need not follow redirects should refuse them:
+//
+//	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 //
 // # On the parent
 //

@@ -21,6 +21,9 @@ const (
 	ReasonEndpoint Reason = "bad-endpoint"
 	// ReasonConfig: a field of Dialer or Proxy has a value that makes no sense.
 	ReasonConfig Reason = "bad-config"
+	// ReasonPlaintext: the address given to a Dialer has port 80, the port of
+	// HTTP without TLS.
+	ReasonPlaintext Reason = "plaintext"
 	// ReasonAllowlist: an allowlist entry is malformed, or the list is empty.
 	ReasonAllowlist Reason = "bad-allowlist"
 	// ReasonNotAllowed: the target is not on the allowlist.
