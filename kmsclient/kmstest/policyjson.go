@@ -20,7 +20,8 @@ const policyVersion = "2012-10-17"
 // condition keys of [Condition]. Anything else, such as NotAction, a Service
 // principal or another condition key, is an *[Error] with the reason
 // [InvalidPolicy] that names what is not supported: a statement that was
-// skipped would make the key's policy another than KMS's.
+// skipped would make the key's policy another than KMS's. So is a Condition that
+// is there but holds no condition (null, {} or {"StringEquals": {}}).
 func ParsePolicy(document []byte) (*Policy, error) {
 	if len(document) > MaxPolicySize {
 		return nil, policyError("the document has %d bytes, the limit is %d", len(document), MaxPolicySize)
@@ -85,7 +86,9 @@ func parseStatement(element any) (statement Statement, err error) {
 	if !slices.Equal(resources, []string{"*"}) {
 		return statement, fmt.Errorf(`the Resource is %.100q; in a key policy it is "*", which means the key itself`, resources)
 	}
-	statement.Conditions, err = parseConditions(members["Condition"])
+	if condition, present := members["Condition"]; present {
+		statement.Conditions, err = parseConditions(condition)
+	}
 	return statement, err
 }
 
@@ -103,19 +106,24 @@ func parsePrincipal(value any) ([]string, error) {
 	return textList("Principal.AWS", members["AWS"])
 }
 
+// parseConditions refuses a Condition without conditions: it is what a template
+// leaves whose measurements were not filled in, and an Allow to everyone.
 func parseConditions(value any) ([]Condition, error) {
-	if value == nil {
-		return nil, nil
-	}
 	members, ok := value.(object)
 	if !ok {
 		return nil, fmt.Errorf("the Condition is not an object")
+	}
+	if len(members) == 0 {
+		return nil, fmt.Errorf("the Condition is empty; leave it out if the statement is to have none")
 	}
 	var conditions []Condition
 	for _, operator := range slices.Sorted(maps.Keys(members)) {
 		keys, ok := members[operator].(object)
 		if !ok {
 			return nil, fmt.Errorf("condition %.100q is not an object", operator)
+		}
+		if len(keys) == 0 {
+			return nil, fmt.Errorf("condition %.100q names no condition key", operator)
 		}
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
 			values, err := textList(key, keys[key])
