@@ -43,7 +43,8 @@
 // Serve lasts until ctx ends and returns nil then. The proxy resolves the
 // target's name for each connection, tries its addresses in turn, carries the
 // end of either direction separately (half-close), and puts a deadline on every
-// read and write.
+// read and write: [Proxy].IdleTimeout, and once one direction has ended
+// [HalfCloseTimeout].
 //
 // # Endpoints
 //
@@ -57,7 +58,8 @@
 // Listening takes vsock://any:8000 for every context ID of the machine. Unix and
 // hybrid paths are absolute and begin with a slash; Windows drive paths are not
 // supported. TCP and Unix endpoints carry the same bytes, so that a program runs
-// unchanged on a laptop.
+// unchanged on a laptop. Listening on a path leaves an empty lock file beside the
+// socket (see [Listen]).
 //
 // # Hybrid vsock
 //
