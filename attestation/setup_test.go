@@ -157,17 +157,6 @@ func payloadFields(t testing.TB, raw []byte) fields {
 	return f
 }
 
-func (f fields) set(name string, value []byte) fields {
-	g := append(fields(nil), f...)
-	for i := range g {
-		if g[i].name == name {
-			g[i].value = value
-			return g
-		}
-	}
-	return append(g, field{name, value})
-}
-
 // encode writes the map with an indefinite length, as NSMs do.
 func (f fields) encode() []byte {
 	var b bytes.Buffer

@@ -2,7 +2,6 @@ package attestation_test
 
 import (
 	"crypto/x509"
-	"encoding/asn1"
 	"testing"
 	"time"
 
@@ -132,62 +131,4 @@ func TestCacheTakesNothingRefused(t *testing.T) {
 	if got := v.CacheStats().Entries; got != 0 {
 		t.Errorf("%d entries", got)
 	}
-}
-
-// TestStrictDER puts elements where crypto/x509 passes over them. The
-// signatures can't be right, but they are looked at last.
-func TestStrictDER(t *testing.T) {
-	e := newEnclave(t, nsmtest.Options{})
-	v := e.verifier(t)
-	chain, err := e.Chain()
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := payloadFields(t, e.attest(t))
-
-	var certificate, tbs []asn1.RawValue
-	unmarshal(t, chain.Certificate, &certificate)
-	unmarshal(t, certificate[0].FullBytes, &tbs)
-	extra := asn1.RawValue{FullBytes: []byte{5, 0}}
-	withTBS := func(elements []asn1.RawValue) []byte {
-		return marshal(t, append([]asn1.RawValue{{FullBytes: marshal(t, elements)}}, certificate[1:]...))
-	}
-	const spkiAt = 6
-	var spki []asn1.RawValue
-	unmarshal(t, tbs[spkiAt].FullBytes, &spki)
-	longSPKI := append([]asn1.RawValue(nil), tbs...)
-	longSPKI[spkiAt] = asn1.RawValue{FullBytes: marshal(t, append(spki, extra))}
-
-	for name, der := range map[string][]byte{
-		"Certificate":          marshal(t, append(certificate, extra)),
-		"TBSCertificate":       withTBS(append(tbs, extra)),
-		"SubjectPublicKeyInfo": withTBS(longSPKI),
-	} {
-		t.Run(name, func(t *testing.T) {
-			if _, err := x509.ParseCertificate(der); err != nil {
-				t.Logf("crypto/x509 refuses it as well: %v", err)
-			}
-			raw, err := e.SignPayload(f.set("certificate", cborOf(der)).encode())
-			if err != nil {
-				t.Fatal(err)
-			}
-			rejects(t, v, raw, expectNonce, attestation.ReasonCertificateMalformed)
-		})
-	}
-}
-
-func unmarshal(t *testing.T, der []byte, v any) {
-	t.Helper()
-	if rest, err := asn1.Unmarshal(der, v); err != nil || len(rest) != 0 {
-		t.Fatal(err, rest)
-	}
-}
-
-func marshal(t *testing.T, v any) []byte {
-	t.Helper()
-	der, err := asn1.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
 }

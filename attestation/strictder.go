@@ -1,6 +1,9 @@
 package attestation
 
-import "crypto/x509"
+import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+)
 
 // crypto/x509 reads what it knows of a certificate and passes over elements
 // that follow where none may: at the end of most of the sequences it is made of.
@@ -24,6 +27,9 @@ const (
 	derIssuerUID  = 0x81 // [1]
 	derSubjectUID = 0x82 // [2]
 	derExtensions = 0xa3 // [3]
+	derKeyID      = 0x80 // [0] of AuthorityKeyIdentifier
+	derCertIssuer = 0xa1 // [1]
+	derCertSerial = 0x82 // [2]
 
 	derOptional = 0x100 // set beside a tag: the element may be absent
 )
@@ -174,7 +180,7 @@ func derIsName(der []byte) bool {
 }
 
 // looseExtensions checks the extensions: their list, each one's parts, and the
-// two that say what the key may do.
+// values of those that verification uses.
 func looseExtensions(tbs []byte, c *x509.Certificate) string {
 	for i := 0; ; i++ {
 		element := derElement(tbs, i)
@@ -196,16 +202,38 @@ func looseExtensions(tbs []byte, c *x509.Certificate) string {
 		}
 	}
 	for _, extension := range c.Extensions {
-		switch {
-		case extension.Id.Equal(oidBasicConstraints):
-			if !derIsSequenceOf(extension.Value, derBoolean|derOptional, derInteger|derOptional) {
-				return "basic constraints"
-			}
-		case extension.Id.Equal(oidKeyUsage):
-			// At least one bit, after the count of unused ones.
-			if _, usage, _, ok := nextDER(extension.Value); !ok || !derIs(extension.Value, derBitString) || len(usage) < 2 {
-				return "key usage"
-			}
+		if part := looseExtension(extension); part != "" {
+			return part
+		}
+	}
+	return ""
+}
+
+// looseExtension checks the value of an extension that verification uses.
+func looseExtension(extension pkix.Extension) string {
+	value := extension.Value
+	switch {
+	case extension.Id.Equal(oidBasicConstraints):
+		_, fields, _, _ := nextDER(value)
+		tag, isCA, _, ok := nextDER(fields)
+		if !derIsSequenceOf(value, derBoolean|derOptional, derInteger|derOptional) ||
+			ok && tag == derBoolean && (len(isCA) != 1 || isCA[0] != 0xff) { // FALSE is the default
+			return "basic constraints"
+		}
+	case extension.Id.Equal(oidKeyUsage):
+		// At least one bit, after the count of unused ones; and in a list of
+		// named bits the last is set (X.690 section 11.2.2).
+		_, bits, _, ok := nextDER(value)
+		if !ok || !derIs(value, derBitString) || len(bits) < 2 || bits[0] > 7 || bits[len(bits)-1]>>bits[0]&1 == 0 {
+			return "key usage"
+		}
+	case extension.Id.Equal(oidSubjectKeyID):
+		if !derIs(value, derOctets) {
+			return "subject key identifier"
+		}
+	case extension.Id.Equal(oidAuthorityKeyID):
+		if !derIsSequenceOf(value, derKeyID|derOptional, derCertIssuer|derOptional, derCertSerial|derOptional) {
+			return "authority key identifier"
 		}
 	}
 	return ""

@@ -2,6 +2,8 @@ package attestation
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"slices"
 	"strings"
 	"testing"
@@ -134,6 +136,37 @@ func TestExplicitFalse(t *testing.T) {
 	}
 	if tried == 0 {
 		t.Error("there was no extension to try it on")
+	}
+}
+
+// Defaults and empty bits written out, which DER leaves out.
+func TestLooseExtensions(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		id    asn1.ObjectIdentifier
+		value []byte
+		good  bool
+	}{
+		{"no CA", oidBasicConstraints, []byte{0x30, 0}, true},
+		{"CA", oidBasicConstraints, []byte{0x30, 3, 1, 1, 0xff}, true},
+		{"CA with a path length", oidBasicConstraints, []byte{0x30, 6, 1, 1, 0xff, 2, 1, 1}, true},
+		{"explicitly no CA", oidBasicConstraints, []byte{0x30, 3, 1, 1, 0}, false},
+		{"half a CA", oidBasicConstraints, []byte{0x30, 3, 1, 1, 1}, false},
+		{"nothing", oidBasicConstraints, nil, false},
+		{"digitalSignature", oidKeyUsage, []byte{3, 2, 7, 0x80}, true},
+		{"two usages", oidKeyUsage, []byte{3, 2, 6, 0xc0}, true},
+		{"bits at the end", oidKeyUsage, []byte{3, 2, 0, 0x80}, false},
+		{"no bit", oidKeyUsage, []byte{3, 1, 0}, false},
+		{"nine unused bits", oidKeyUsage, []byte{3, 2, 9, 0x80}, false},
+		{"key identifier", oidSubjectKeyID, []byte{4, 1, 'k'}, true},
+		{"key identifier and more", oidSubjectKeyID, []byte{4, 1, 'k', 5, 0}, false},
+		{"issuer's key identifier", oidAuthorityKeyID, []byte{0x30, 3, 0x80, 1, 'k'}, true},
+		{"issuer's key identifier and more", oidAuthorityKeyID, []byte{0x30, 5, 0x80, 1, 'k', 5, 0}, false},
+		{"another extension", asn1.ObjectIdentifier{1, 2, 3}, []byte("anything"), true},
+	} {
+		if part := looseExtension(pkix.Extension{Id: c.id, Value: c.value}); (part == "") != c.good {
+			t.Errorf("%s: %q", c.name, part)
+		}
 	}
 }
 
