@@ -130,7 +130,11 @@ func (s *Server) findKey(name string) (*key, *apiError) {
 		if name != s.arn(resource) { // another account or partition
 			return nil, newAPIError(codeNotFound, "Key '%.200s' does not exist", name)
 		}
-		resource = strings.TrimPrefix(resource, "key/")
+		if id, ofKey := strings.CutPrefix(resource, "key/"); ofKey && keyIDForm.MatchString(id) {
+			resource = id
+		} else if !strings.HasPrefix(resource, "alias/") {
+			return nil, newAPIError(codeNotFound, "Invalid arn %.200s", name)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
