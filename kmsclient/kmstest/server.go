@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -84,6 +86,9 @@ func (s *Server) serve(certificate tls.Certificate) {
 		WriteTimeout:      time.Minute, // an RSA_4096 key pair takes seconds
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeader,
+		// Clients that refuse the certificate are what tests are about; the
+		// default would write each to the process's stderr.
+		ErrorLog: log.New(io.Discard, "", 0),
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -314,5 +317,20 @@ func TestClockIsReadAtEveryRequest(t *testing.T) {
 			t.Errorf("Date is %s, want %s", got, want)
 		}
 		clock.move(time.Hour)
+	}
+}
+
+// A client that refuses the certificate leaves nothing in the test's output.
+func TestNothingIsLogged(t *testing.T) {
+	var written bytes.Buffer
+	log.SetOutput(&written)
+	defer log.SetOutput(os.Stderr)
+	server := newServer(t, kmstest.Options{})
+	if _, err := tls.Dial("tcp", server.Addr(), &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "127.0.0.1"}); err == nil {
+		t.Fatal("an unknown root was accepted")
+	}
+	server.Close() // and wait for the connection's end
+	if written.Len() > 0 {
+		t.Errorf("logged %q", &written)
 	}
 }
