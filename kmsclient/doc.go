@@ -43,6 +43,24 @@
 // first may already have cost the two minutes that the driver waits for an NSM,
 // and neither heals in a second.
 //
+// # The key policy
+//
+// The enclave's credentials are known to the parent, as a rule, so that all that
+// keeps the parent from the key is the conditions in the key's policy. Put them
+// on every statement that allows kms:Decrypt, kms:GenerateDataKey,
+// kms:GenerateDataKeyPair or kms:DeriveSharedSecret, and allow those
+// credentials no way around them, neither in the key policy nor, if it has the
+// statement for the account ("Enable IAM User Permissions"), in an IAM policy:
+//
+//   - kms:ReEncryptFrom, or kms:ReEncrypt*, hands the key's ciphertexts over to
+//     another key;
+//   - kms:CreateGrant allows others to decrypt, without attestation;
+//   - kms:PutKeyPolicy removes the conditions;
+//   - kms:* is all of these, and kms:Decrypt besides.
+//
+// None of the three takes a recipient: they can't be made to need attestation,
+// only be left out.
+//
 // # What is refused
 //
 // An envelope proves nothing about who made it: the public key it is for is in

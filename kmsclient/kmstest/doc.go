@@ -38,6 +38,28 @@
 //     refuses what it cannot evaluate.
 //   - The encryption context, bound to the ciphertext as additional data.
 //
+// # What a policy must not allow
+//
+// A policy protects a key by attestation only if each way to its plaintexts has
+// the condition. These lead around it if a statement without the condition
+// allows them to whoever holds the enclave's credentials, or to anyone else, as
+// they have no Recipient:
+//
+//   - kms:ReEncryptFrom, also as part of kms:ReEncrypt*: it turns the key's
+//     ciphertexts into ciphertexts of a key of the caller's choice, who then
+//     decrypts those.
+//   - kms:CreateGrant: a grant can allow Decrypt, and its constraints know no
+//     attestation.
+//   - kms:PutKeyPolicy: it replaces the policy.
+//   - kms:* or *, which have all of these, and Decrypt itself.
+//
+// The same goes for IAM policies, where a statement for the account lets them
+// decide. [ParsePolicy] cannot know who is meant to administer the key, so it
+// takes such statements, and this server has none of the three operations: a
+// test passes although in KMS the key would be open. Allow them, if at all, to
+// an administrator's role whose credentials never come near the enclave's
+// parent.
+//
 // # What is simplified
 //
 //   - The caller is one IAM role, in the account that owns the keys. Its IAM

@@ -21,7 +21,9 @@ const policyVersion = "2012-10-17"
 // principal or another condition key, is an *[Error] with the reason
 // [InvalidPolicy] that names what is not supported: a statement that was
 // skipped would make the key's policy another than KMS's. So is a Condition that
-// is there but holds no condition (null, {} or {"StringEquals": {}}).
+// is there but holds no condition (null, {} or {"StringEquals": {}}). What it
+// takes isn't thereby safe: see "What a policy must not allow" in the package's
+// documentation.
 func ParsePolicy(document []byte) (*Policy, error) {
 	if len(document) > MaxPolicySize {
 		return nil, policyError("the document has %d bytes, the limit is %d", len(document), MaxPolicySize)
