@@ -58,7 +58,7 @@
 // clock is set to [Recording.Started]. The file is JSON:
 //
 //	{
-//	  "format": "keyvouch-nsm-recording/1",
+//	  "format": "keyvouch-nsm-recording/2",
 //	  "comment": "…",                       optional
 //	  "started": "2026-11-23T12:00:00Z",    RFC 3339
 //	  "root": "3082…",                      optional, DER of the certificate that vouches for the documents
@@ -67,13 +67,31 @@
 //	      "comment": "…",                   optional
 //	      "at": "2026-11-23T12:00:00Z",
 //	      "request": "6b446573…",           CBOR
-//	      "response": "a16b4465…"           CBOR; or "error": "…", the text of the device's error
+//	      "response": "a16b4465…"           CBOR
+//	    },
+//	    {
+//	      "at": "2026-11-23T12:00:00Z",
+//	      "request": "6b446573…",
+//	      "error": "nsm: Send: …",          in place of a response: the text of the device's error
+//	      "failure": {                      optional, what a program tells the error by
+//	        "op": "Send",                   the fields of the *nsm.Error in the error's chain,
+//	        "reason": "interrupted",        all absent if there was none
+//	        "code": "…",
+//	        "detail": "…",
+//	        "cause": "…",                   the text of what it wraps
+//	        "is": ["EINTR"]                 what errors.Is finds; see Failure for the names
+//	      }
 //	    }
 //	  ]
 //	}
 //
-// Bytes are hexadecimal. A reader refuses unknown fields, another format, files
-// over [MaxRecordingSize] and more than [MaxExchanges] exchanges. No private
-// key is ever in a recording, but the answers to GetRandom are: treat what was
+// Bytes are hexadecimal. A reader refuses unknown fields and names, another
+// format, files over [MaxRecordingSize] and more than [MaxExchanges] exchanges.
+// It also takes version 1 of the format, which is without failures: of an error
+// only the text is left, so a session that retried an interrupted request fails
+// when it is replayed. Errors that "is" has no name for keep only their text in
+// version 2, too.
+//
+// No private key is ever in a recording, but the answers to GetRandom are: treat what was
 // derived from them as public.
 package nsmtest

@@ -26,7 +26,8 @@ const (
 	// ReasonExhausted: a request came after the last recorded one.
 	ReasonExhausted Reason = "exhausted"
 
-	// ReasonRecorded: the recording has an error in place of a response.
+	// ReasonRecorded: the recording has an error in place of a response. Err
+	// is what the recorded [Failure] names, if anything.
 	ReasonRecorded Reason = "recorded"
 )
 
@@ -44,8 +45,12 @@ type Error struct {
 	Err error
 }
 
-// Error returns one line with the detail and the cause.
+// Error returns one line with the detail and the cause. With [ReasonRecorded]
+// it is the recorded text as it was.
 func (e *Error) Error() string {
+	if e.Reason == ReasonRecorded && e.Detail != "" {
+		return e.Detail
+	}
 	parts := []string{"nsmtest"}
 	if e.Detail != "" {
 		parts = append(parts, e.Detail)

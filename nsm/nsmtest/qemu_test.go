@@ -3,6 +3,7 @@ package nsmtest
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,6 +45,9 @@ func TestAnswersAsQEMU(t *testing.T) {
 			if e.Error != "" {
 				if err == nil || !strings.Contains(err.Error(), e.Error) || got != nil {
 					t.Errorf("%x, %v; recorded %q", got, err, e.Error)
+				}
+				if is := failureOf(err).Is; !slices.Equal(is, e.Failure.Is) {
+					t.Errorf("%v is %q, recorded %q", err, is, e.Failure.Is)
 				}
 				return
 			}

@@ -42,7 +42,7 @@ func (r *Recorder) Send(request []byte) ([]byte, error) {
 	exchange := Exchange{At: r.clock(), Request: slices.Clone(request)}
 	response, err := r.device.Send(request)
 	if err != nil {
-		exchange.Error = err.Error()
+		exchange.Error, exchange.Failure = err.Error(), failureOf(err)
 	} else {
 		exchange.Response = slices.Clone(response)
 	}
@@ -68,7 +68,7 @@ func (r *Recorder) Recording() (*Recording, error) {
 		return nil, tooManyExchanges(MaxExchanges + r.dropped)
 	}
 	recording := r.recording
-	recording.Exchanges = slices.Clone(recording.Exchanges)
+	recording.Exchanges = cloneExchanges(recording.Exchanges)
 	return &recording, nil
 }
 

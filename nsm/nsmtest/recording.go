@@ -8,13 +8,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
-// recordingFormat names the file format and its version.
-const recordingFormat = "keyvouch-nsm-recording/1"
+// The file format's name and version. Version 1 had no failures.
+const (
+	recordingFormat  = "keyvouch-nsm-recording/2"
+	recordingFormat1 = "keyvouch-nsm-recording/1"
+)
 
 // The bounds of a recording file.
 const (
@@ -62,6 +66,25 @@ type Exchange struct {
 
 	// Error is the text of the device's error when there was no response.
 	Error string
+
+	// Failure is what a program tells that error by, or nil if there is no
+	// error or nothing but its text is known.
+	Failure *Failure
+}
+
+// cloneExchanges returns exchanges that share no bytes with these.
+func cloneExchanges(exchanges []Exchange) []Exchange {
+	cloned := slices.Clone(exchanges)
+	for i := range cloned {
+		e := &cloned[i]
+		e.Request, e.Response = slices.Clone(e.Request), slices.Clone(e.Response)
+		if e.Failure != nil {
+			failure := *e.Failure
+			failure.Is = slices.Clone(failure.Is)
+			e.Failure = &failure
+		}
+	}
+	return cloned
 }
 
 // The JSON forms, in which bytes are lower-case hexadecimal.
@@ -79,6 +102,7 @@ type (
 		Request  hexBytes  `json:"request"`
 		Response hexBytes  `json:"response,omitempty"`
 		Error    string    `json:"error,omitempty"`
+		Failure  *Failure  `json:"failure,omitempty"`
 	}
 	hexBytes []byte
 )
@@ -104,7 +128,7 @@ func (r *Recording) Write(w io.Writer) error {
 		if err := e.check(); err != nil {
 			return recordingError(fmt.Sprintf("writing exchange %d of a recording", i), err)
 		}
-		file.Exchanges = append(file.Exchanges, exchangeJSON{Comment: e.Comment, At: e.At.UTC(), Request: e.Request, Response: e.Response, Error: e.Error})
+		file.Exchanges = append(file.Exchanges, exchangeJSON{Comment: e.Comment, At: e.At.UTC(), Request: e.Request, Response: e.Response, Error: e.Error, Failure: e.Failure})
 	}
 	if len(r.Exchanges) > MaxExchanges {
 		return tooManyExchanges(len(r.Exchanges))
@@ -161,7 +185,7 @@ func ReadRecording(r io.Reader) (*Recording, error) {
 	if _, err := decoder.Token(); err != io.EOF {
 		return nil, recordingError("reading a recording", fmt.Errorf("more data after the recording"))
 	}
-	if file.Format != recordingFormat {
+	if file.Format != recordingFormat && file.Format != recordingFormat1 {
 		return nil, recordingError("reading a recording", fmt.Errorf("format %.40q, want %q", file.Format, recordingFormat))
 	}
 	if file.Started.IsZero() || !writable(file.Started) {
@@ -177,11 +201,15 @@ func ReadRecording(r io.Reader) (*Recording, error) {
 		}
 	}
 	for i, e := range file.Exchanges {
-		exchange := Exchange{Comment: e.Comment, At: e.At, Request: e.Request, Response: e.Response, Error: e.Error}
+		exchange := Exchange{Comment: e.Comment, At: e.At, Request: e.Request, Response: e.Response, Error: e.Error, Failure: e.Failure}
 		if len(exchange.Response) == 0 {
 			exchange.Response = nil
 		}
-		if err := exchange.check(); err != nil {
+		err := exchange.check()
+		if err == nil && file.Format == recordingFormat1 && e.Failure != nil {
+			err = fmt.Errorf("a failure, which %q does not have", file.Format)
+		}
+		if err != nil {
 			return nil, recordingError(fmt.Sprintf("reading exchange %d of a recording", i), err)
 		}
 		recording.Exchanges = append(recording.Exchanges, exchange)
@@ -200,6 +228,10 @@ func (e *Exchange) check() error {
 		return fmt.Errorf("the time %v cannot be written", e.At)
 	case (len(e.Response) == 0) == (e.Error == ""):
 		return fmt.Errorf("want either a response or an error")
+	case e.Failure != nil && e.Error == "":
+		return fmt.Errorf("a failure without an error")
+	case e.Failure != nil:
+		return e.Failure.check()
 	}
 	return nil
 }

@@ -13,10 +13,15 @@ import (
 // Replay returns a device that answers as recorded: to the recorded requests,
 // byte for byte and in their order. Any other request fails with an [Error] of
 // [ReasonMismatch], or [ReasonExhausted] after the last, and does not advance
-// the replay. Where an error was recorded, the error has [ReasonRecorded] and
-// the recorded text. The device is safe for concurrent use.
+// the replay. The device is safe for concurrent use.
+//
+// Where an error was recorded, a session over the replay behaves as over the
+// recorded device and says the same. An error with an *nsm.Error in its chain
+// is again an *nsm.Error with the same fields, and wraps the errors that
+// [Failure] names; any other is an [Error] of [ReasonRecorded] with the recorded
+// text, and wraps them too.
 func (r *Recording) Replay() nsm.Device {
-	return &replay{exchanges: slices.Clone(r.Exchanges)}
+	return &replay{exchanges: cloneExchanges(r.Exchanges)}
 }
 
 type replay struct {
@@ -44,7 +49,7 @@ func (r *replay) Send(request []byte) ([]byte, error) {
 	}
 	r.next++
 	if want.Error != "" {
-		return nil, &Error{Reason: ReasonRecorded, Detail: want.Error}
+		return nil, want.replayed()
 	}
 	return slices.Clone(want.Response), nil
 }
