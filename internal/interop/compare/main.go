@@ -53,16 +53,11 @@ type contestant struct {
 	batch func() (operations int, err error)
 }
 
-type result struct {
-	ratios []float64
-	cost
-}
-
 // run prints a table: the ratio of CPU time to the first contestant's, its
 // least and its median over the rounds, and the medians of CPU time, bytes and
 // allocations for each operation.
 func (s *suite) run(rounds int) error {
-	results := make([]result, len(s.contestants))
+	ratios := make([][]float64, len(s.contestants))
 	costs := make([][]cost, len(s.contestants))
 	for round := range rounds + 1 {
 		var base float64
@@ -77,7 +72,7 @@ func (s *suite) run(rounds int) error {
 			if round == 0 {
 				continue // to warm up
 			}
-			results[i].ratios = append(results[i].ratios, m.cpu/base)
+			ratios[i] = append(ratios[i], m.cpu/base)
 			costs[i] = append(costs[i], m)
 		}
 	}
@@ -87,7 +82,7 @@ func (s *suite) run(rounds int) error {
 	for i, c := range s.contestants {
 		m := median(costs[i])
 		fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%.1f\t%.0f\t%.0f\t\n", c.name,
-			slices.Min(results[i].ratios), middle(results[i].ratios), m.cpu*1e6, m.bytes, m.allocs)
+			slices.Min(ratios[i]), middle(ratios[i]), m.cpu*1e6, m.bytes, m.allocs)
 	}
 	if err := w.Flush(); err != nil {
 		return err
