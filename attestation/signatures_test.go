@@ -9,8 +9,8 @@ import (
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
 )
 
-// TestSignatureCount counts the certificate signatures that are verified. The
-// document's own comes on top, once for each accepted document.
+// TestSignatureCount counts the P-384 verifications that documents cost: one for
+// each certificate below the root that isn't known, and one for the document.
 func TestSignatureCount(t *testing.T) {
 	clock := noon
 	now := func() time.Time { return clock }
@@ -27,13 +27,13 @@ func TestSignatureCount(t *testing.T) {
 		err  attestation.Reason
 	}{
 		{"a foreign root", func() []byte { return foreign.attest(t) }, 0, attestation.ReasonUntrustedRoot},
-		{"the first document", func() []byte { return e.attest(t) }, 4, ""},
-		{"the next", func() []byte { return e.attest(t) }, 0, ""},
+		{"the first document", func() []byte { return e.attest(t) }, 5, ""},
+		{"the next", func() []byte { return e.attest(t) }, 1, ""},
 		{"one with a new leaf, hours later", func() []byte {
 			clock = clock.Add(4 * time.Hour)
 			return e.attest(t)
-		}, 1, ""},
-		{"the next", func() []byte { return e.attest(t) }, 0, ""},
+		}, 2, ""},
+		{"the next", func() []byte { return e.attest(t) }, 1, ""},
 	} {
 		raw := step.raw()
 		n.Store(0)
@@ -56,12 +56,40 @@ func TestSignatureCount(t *testing.T) {
 	for range 2 {
 		n.Store(0)
 		accepts(t, v, e.attest(t), expectNonce)
-		if got := n.Load(); got != 4 {
-			t.Errorf("without the cache: %d signatures, want 4", got)
+		if got := n.Load(); got != 5 {
+			t.Errorf("without the cache: %d signatures, want 5", got)
 		}
 	}
 	if got := v.CacheStats(); got != (attestation.CacheStats{}) {
 		t.Errorf("without the cache: %+v", got)
+	}
+}
+
+// No document, however made, costs more than one verification for each of its
+// certificates.
+func TestSignatureBound(t *testing.T) {
+	most := int64(0)
+	for _, file := range loadVectors(t) {
+		for _, vector := range file.Vectors {
+			v, err := vector.Verifier(file.Roots)
+			if err != nil {
+				continue // the policy is what is wrong with it
+			}
+			n := attestation.CountSignatures(v)
+			v.Verify(vector.Document, vector.Expect.Expect())
+			// The root's own signature isn't verified, the document's is.
+			certificates := int64(0)
+			if u, err := attestation.ParseUnverified(vector.Document); err == nil {
+				certificates = int64(len(u.CABundle)) + 1
+			}
+			if got := n.Load(); got > certificates {
+				t.Errorf("%s: %d verifications, with %d certificates", vector.Name, got, certificates)
+			}
+			most = max(most, n.Load())
+		}
+	}
+	if most != attestation.MaxCABundle+1 {
+		t.Errorf("the most expensive vector takes %d verifications, want %d", most, attestation.MaxCABundle+1)
 	}
 }
 

@@ -16,9 +16,10 @@ type Verifier struct {
 	clock  func() time.Time
 	cache  *cache // nil if there is none
 
-	// checkSignature verifies child's signature with parent's key; a test
-	// counts its calls.
+	// Every signature is verified through one of these two: a certificate's by
+	// the one above it, a document's by the last. A test counts their calls.
 	checkSignature func(parent, child *x509.Certificate) error
+	checkEnvelope  func(e envelope, key *ecdsa.PublicKey) error
 }
 
 // NewVerifier makes a Verifier. It refuses a policy that is empty or
@@ -38,7 +39,7 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 	for i, m := range policy.Measurements {
 		policy.Measurements[i].PCRs = maps.Clone(m.PCRs)
 	}
-	v := &Verifier{policy: policy, clock: policy.Clock, checkSignature: checkSignature}
+	v := &Verifier{policy: policy, clock: policy.Clock, checkSignature: checkSignature, checkEnvelope: envelope.verify}
 	for _, root := range policy.Roots {
 		// A copy of the verifier's own, which nobody can change.
 		own, err := parseRoot(root.Raw)
@@ -61,7 +62,7 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 
 // Verify checks, in this order: that raw is a well-formed document, that its
 // certificates lead to a trusted root and are valid now, that its signature
-// is of the last of them, and that it satisfies the policy and e. It spends no
+// is of the last of them, and that it satisfies the policy and expect. It spends no
 // signature verification on a document whose root isn't trusted, and never
 // more than one for each certificate below the root and one for the document.
 //
@@ -74,22 +75,22 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 // Two byte strings can carry the same valid document, since an ECDSA signature
 // can be altered into a second valid one: never use a document's bytes or
 // their hash to recognise a replay. That is what the nonce is for.
-func (v *Verifier) Verify(raw []byte, e Expect) (*Document, error) {
+func (v *Verifier) Verify(raw []byte, expect Expect) (*Document, error) {
 	if v == nil || v.clock == nil {
 		return nil, fail(ReasonInvalidPolicy, "", "the Verifier is not from NewVerifier, so it has no policy")
 	}
-	if err := e.validate(); err != nil {
+	if err := expect.validate(); err != nil {
 		return nil, err
 	}
-	envelope, p, err := parse(raw)
+	e, p, err := parse(raw)
 	if err != nil {
 		return nil, err
 	}
 
 	// now is when things may not have ended yet, start when they must have
 	// begun.
-	now, start := e.At, e.At
-	if e.At.IsZero() {
+	now, start := expect.At, expect.At
+	if expect.At.IsZero() {
 		now = v.clock()
 		start = now.Add(v.policy.MaxSkew)
 	}
@@ -97,10 +98,10 @@ func (v *Verifier) Verify(raw []byte, e Expect) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := envelope.verify(path[len(path)-1].PublicKey.(*ecdsa.PublicKey)); err != nil {
+	if err := v.checkEnvelope(e, path[len(path)-1].PublicKey.(*ecdsa.PublicKey)); err != nil {
 		return nil, err
 	}
-	checked, err := v.judge(&p.Claims, &e, now, start)
+	checked, err := v.judge(&p.Claims, &expect, now, start)
 	if err != nil {
 		return nil, err
 	}
