@@ -92,6 +92,6 @@
 // when it is replayed. Errors that "is" has no name for keep only their text in
 // version 2, too.
 //
-// No private key is ever in a recording, but the answers to GetRandom are: treat what was
-// derived from them as public.
+// No private key is ever in a recording, but the answers to GetRandom are:
+// treat what was derived from them as public.
 package nsmtest

@@ -90,13 +90,14 @@ func cloneExchanges(exchanges []Exchange) []Exchange {
 // The JSON forms, in which bytes are lower-case hexadecimal.
 type (
 	recordingJSON struct {
-		Format    string         `json:"format"`
-		Comment   string         `json:"comment,omitempty"`
-		Started   time.Time      `json:"started"`
-		Root      hexBytes       `json:"root,omitempty"`
-		Exchanges []exchangeJSON `json:"exchanges"`
+		Format    string        `json:"format"`
+		Comment   string        `json:"comment,omitempty"`
+		Started   time.Time     `json:"started"`
+		Root      hexBytes      `json:"root,omitempty"`
+		Exchanges exchangesJSON `json:"exchanges"`
 	}
-	exchangeJSON struct {
+	exchangesJSON []exchangeJSON
+	exchangeJSON  struct {
 		Comment  string    `json:"comment,omitempty"`
 		At       time.Time `json:"at"`
 		Request  hexBytes  `json:"request"`
@@ -115,12 +116,36 @@ func (h *hexBytes) UnmarshalText(text []byte) error {
 	return err
 }
 
+// UnmarshalJSON counts while it reads, because an exchange takes far more
+// memory than the two bytes of text that it may have.
+func (e *exchangesJSON) UnmarshalJSON(text []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if start, err := decoder.Token(); err != nil {
+		return err
+	} else if start != json.Delim('[') {
+		return fmt.Errorf("the exchanges are not a list")
+	}
+	*e = nil
+	for decoder.More() {
+		if len(*e) == MaxExchanges {
+			return fmt.Errorf("more than %d exchanges", MaxExchanges)
+		}
+		var exchange exchangeJSON
+		if err := decoder.Decode(&exchange); err != nil {
+			return fmt.Errorf("exchange %d: %w", len(*e), err)
+		}
+		*e = append(*e, exchange)
+	}
+	return nil
+}
+
 // Write writes the recording as JSON.
 func (r *Recording) Write(w io.Writer) error {
 	if r.Started.IsZero() || !writable(r.Started) {
 		return recordingError("writing a recording", fmt.Errorf("no start time, or an impossible one"))
 	}
-	file := recordingJSON{Format: recordingFormat, Comment: r.Comment, Started: r.Started.UTC(), Exchanges: []exchangeJSON{}}
+	file := recordingJSON{Format: recordingFormat, Comment: r.Comment, Started: r.Started.UTC(), Exchanges: exchangesJSON{}}
 	if r.Root != nil {
 		file.Root = r.Root.Raw
 	}
@@ -190,9 +215,6 @@ func ReadRecording(r io.Reader) (*Recording, error) {
 	}
 	if file.Started.IsZero() || !writable(file.Started) {
 		return nil, recordingError("reading a recording", fmt.Errorf("no start time, or an impossible one"))
-	}
-	if len(file.Exchanges) > MaxExchanges {
-		return nil, tooManyExchanges(len(file.Exchanges))
 	}
 	recording := &Recording{Comment: file.Comment, Started: file.Started}
 	if len(file.Root) > 0 {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -185,21 +186,24 @@ const oneExchange = `{"format":"keyvouch-nsm-recording/2","started":"2026-01-01T
 
 func TestReadRecordingRefuses(t *testing.T) {
 	for name, text := range map[string]string{
-		"nothing":            "",
-		"not JSON":           "{",
-		"null":               "null",
-		"another version":    strings.Replace(oneExchange, "recording/2", "recording/3", 1),
-		"unknown field":      strings.Replace(oneExchange, `"started"`, `"key":"","started"`, 1),
-		"no start":           strings.Replace(oneExchange, `"started":"2026-01-01T00:00:00Z",`, "", 1),
-		"more data":          oneExchange + "{}",
-		"not hexadecimal":    strings.Replace(oneExchange, `"00"`, `"0g"`, 1),
-		"odd hexadecimal":    strings.Replace(oneExchange, `"00"`, `"000"`, 1),
-		"root":               strings.Replace(oneExchange, `"started"`, `"root":"00","started"`, 1),
-		"response and error": strings.Replace(oneExchange, `"response"`, `"error":"x","response"`, 1),
-		"neither":            strings.Replace(oneExchange, `,"response":"01"`, "", 1),
-		"long request":       strings.Replace(oneExchange, `"00"`, `"`+strings.Repeat("00", maxRecordedRequest+1)+`"`, 1),
-		"long response":      strings.Replace(oneExchange, `"01"`, `"`+strings.Repeat("00", nsm.MaxResponseSize+1)+`"`, 1),
-		"many exchanges":     strings.Replace(oneExchange, `[{`, `[`+strings.Repeat(`{"at":"2026-01-01T00:00:00Z","request":"00","response":"01"},`, MaxExchanges)+`{`, 1),
+		"nothing":                      "",
+		"not JSON":                     "{",
+		"null":                         "null",
+		"another version":              strings.Replace(oneExchange, "recording/2", "recording/3", 1),
+		"unknown field":                strings.Replace(oneExchange, `"started"`, `"key":"","started"`, 1),
+		"no start":                     strings.Replace(oneExchange, `"started":"2026-01-01T00:00:00Z",`, "", 1),
+		"more data":                    oneExchange + "{}",
+		"not hexadecimal":              strings.Replace(oneExchange, `"00"`, `"0g"`, 1),
+		"odd hexadecimal":              strings.Replace(oneExchange, `"00"`, `"000"`, 1),
+		"exchanges no list":            oneExchange[:strings.Index(oneExchange, "[")] + `{}}`,
+		"exchanges null":               oneExchange[:strings.Index(oneExchange, "[")] + `null}`,
+		"unknown field in an exchange": strings.Replace(oneExchange, `"at"`, `"key":"","at"`, 1),
+		"root":                         strings.Replace(oneExchange, `"started"`, `"root":"00","started"`, 1),
+		"response and error":           strings.Replace(oneExchange, `"response"`, `"error":"x","response"`, 1),
+		"neither":                      strings.Replace(oneExchange, `,"response":"01"`, "", 1),
+		"long request":                 strings.Replace(oneExchange, `"00"`, `"`+strings.Repeat("00", maxRecordedRequest+1)+`"`, 1),
+		"long response":                strings.Replace(oneExchange, `"01"`, `"`+strings.Repeat("00", nsm.MaxResponseSize+1)+`"`, 1),
+		"many exchanges":               strings.Replace(oneExchange, `[{`, `[`+strings.Repeat(`{"at":"2026-01-01T00:00:00Z","request":"00","response":"01"},`, MaxExchanges)+`{`, 1),
 	} {
 		recording, err := ReadRecording(strings.NewReader(text))
 		var e *Error
@@ -213,11 +217,31 @@ func TestReadRecordingRefuses(t *testing.T) {
 	}
 }
 
+// Of a file with too many exchanges no more is decoded than of a good one.
+func TestReadRecordingMemory(t *testing.T) {
+	const limit = 32 << 20
+	text := strings.Replace(oneExchange, "[{", "["+strings.Repeat("{},", 300_000)+"{", 1)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := ReadRecording(strings.NewReader(text))
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; err == nil || used > limit {
+		t.Errorf("%v after %d bytes of memory, want an error and at most %d", err, used, limit)
+	}
+}
+
+// Run it with -fuzzminimizetime 1x: otherwise Go's fuzzer may spend a minute on
+// making each new input smaller, and counts no executions meanwhile. The seeds
+// are short for the same reason.
 func FuzzReadRecording(f *testing.F) {
 	f.Add([]byte(oneExchange))
-	if b, err := os.ReadFile(sessionFile); err == nil {
-		f.Add(b)
+	f.Add([]byte(oneFailure))
+	f.Add([]byte(strings.Replace(oneExchange, "recording/2", "recording/1", 1)))
+	recording, err := LoadRecording(sessionFile)
+	if err != nil {
+		f.Fatal(err)
 	}
+	f.Add([]byte(strings.Replace(oneExchange, `"started"`, fmt.Sprintf(`"root":"%x","started"`, recording.Root.Raw), 1)))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		recording, err := ReadRecording(bytes.NewReader(text))
 		if err != nil {
