@@ -27,7 +27,7 @@ func main() {
 }
 
 func run(rounds int) error {
-	for _, suite := range []func() (*suite, error){verifyReal, verifyCached} {
+	for _, suite := range []func() (*suite, error){verifyReal, verifyCached, parseEnvelope, openEnvelope} {
 		s, err := suite()
 		if err != nil {
 			return err

@@ -5,11 +5,9 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"time"
@@ -18,6 +16,7 @@ import (
 	hf "github.com/hf/nitrite"
 
 	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/internal/interop"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
 )
@@ -164,9 +163,13 @@ func verifyCached() (*suite, error) {
 // realDocuments are those that Go modules carry in their test data as files.
 func realDocuments() ([]document, error) {
 	const anjuna, blocky = "github.com/anjuna-security/go-nitro-attestation", "github.com/blocky/nitrite"
-	dirs, err := moduleDirs(anjuna, blocky)
-	if err != nil {
-		return nil, err
+	dirs := map[string]string{}
+	for _, path := range []string{anjuna, blocky} {
+		dir, err := interop.ModuleDir(path)
+		if err != nil {
+			return nil, err
+		}
+		dirs[path] = dir
 	}
 	var documents []document
 	for _, path := range []string{
@@ -193,23 +196,6 @@ func realDocuments() ([]document, error) {
 		documents = append(documents, document{raw: raw, at: claims.Timestamp})
 	}
 	return documents, nil
-}
-
-func moduleDirs(paths ...string) (map[string]string, error) {
-	out, err := exec.Command("go", append([]string{"mod", "download", "-json"}, paths...)...).Output()
-	if err != nil {
-		return nil, fmt.Errorf("go mod download: %w", err)
-	}
-	dirs := map[string]string{}
-	d := json.NewDecoder(bytes.NewReader(out))
-	for d.More() {
-		var m struct{ Path, Dir string }
-		if err := d.Decode(&m); err != nil {
-			return nil, err
-		}
-		dirs[m.Path] = m.Dir
-	}
-	return dirs, nil
 }
 
 // softwareDocuments are of one software NSM, each signed with another leaf.
