@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/smithy-go/middleware"
@@ -24,16 +25,17 @@ type attested struct {
 	pins      pins
 	// serializer is the SDK's, which turns an input into a request's body.
 	serializer middleware.SerializeMiddleware
+	clock      func() time.Time
 	call       *call // nil until the input is final, and in any other operation
 }
 
 // register puts everything into the stack of a call.
-func register(stack *middleware.Stack, r *recipient, p pins, hosts []string) error {
+func register(stack *middleware.Stack, r *recipient, p pins, hosts []string, clock func() time.Time) error {
 	serializer, ok := stack.Serialize.Get(serializerID)
 	if !ok {
 		return errors.New("kmsclient: this version of the SDK has no OperationSerializer; no request can be attested")
 	}
-	a := &attested{op: stack.ID(), recipient: r, pins: p, serializer: serializer}
+	a := &attested{op: stack.ID(), recipient: r, pins: p, serializer: serializer, clock: clock}
 	if err := stack.Initialize.Add(attestedCall{a}, middleware.Before); err != nil {
 		return err
 	}
@@ -63,7 +65,7 @@ func (a attestedCall) HandleInitialize(ctx context.Context, in middleware.Initia
 		c = a.call
 	}
 	if err != nil {
-		return middleware.InitializeOutput{}, metadata, explain(c.op, c.requestedKey(), err)
+		return middleware.InitializeOutput{}, metadata, explain(c.op, c.requestedKey(), c.last, err)
 	}
 	if a.call == nil {
 		return middleware.InitializeOutput{}, metadata, &Error{Op: c.op, Reason: ReasonNoEnvelope,
@@ -150,7 +152,10 @@ func (a attestedAttempt) HandleFinalize(ctx context.Context, in middleware.Final
 	if err != nil {
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, final{named(a.call.op, err)}
 	}
-	return next.HandleFinalize(ctx, in)
+	a.call.last.sent = a.clock()
+	out, metadata, err := next.HandleFinalize(ctx, in)
+	a.call.last.answered = a.clock()
+	return out, metadata, err
 }
 
 func (a *attested) attest(ctx context.Context, transportRequest any) (context.Context, error) {
@@ -163,6 +168,7 @@ func (a *attested) attest(ctx context.Context, transportRequest any) (context.Co
 		return nil, err
 	}
 	*a.call.recipient = info
+	a.call.last = attempt{document: info.AttestationDocument}
 	if _, _, err := a.serializer.HandleSerialize(ctx, middleware.SerializeInput{Parameters: a.call.input, Request: request}, done{}); err != nil {
 		return nil, fmt.Errorf("kmsclient: can't serialise the request with its document: %w", err)
 	}

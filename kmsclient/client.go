@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -40,6 +41,10 @@ func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, o
 		return nil, err
 	}
 	channel := newChannel(opts)
+	clock := opts.Clock
+	if clock == nil {
+		clock = time.Now
+	}
 
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -59,7 +64,7 @@ func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, o
 		otherChannel = o.HTTPClient != kms.HTTPClient(channel)
 		// Last, so that nothing is around it but what a single call adds.
 		o.APIOptions = append(slices.Clone(o.APIOptions), func(stack *middleware.Stack) error {
-			return register(stack, r, keys, hosts)
+			return register(stack, r, keys, hosts, clock)
 		})
 	})...)
 	if otherChannel {

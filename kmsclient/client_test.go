@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -212,7 +213,7 @@ func TestKMSErrors(t *testing.T) {
 		reason Reason
 		hint   string
 	}{
-		"AccessDeniedException":                  {ReasonAccessDenied, "debug mode"},
+		"AccessDeniedException":                  {ReasonAccessDenied, "key policy"},
 		"InvalidCiphertextException":             {ReasonKMS, "encryption context"},
 		"DisabledException":                      {ReasonKMS, ""},
 		"UnrecognizedClientException":            {ReasonKMS, "credentials"},
@@ -357,17 +358,56 @@ func TestChannelHints(t *testing.T) {
 		"clock":                           x509.CertificateInvalidError{Reason: x509.Expired},
 		"proxy runs":                      &net.OpError{Op: "dial", Err: errors.New("refused")},
 	} {
-		err := explain("Decrypt", keyA, &smithyhttp.RequestSendError{Err: cause})
+		err := explain("Decrypt", keyA, attempt{}, &smithyhttp.RequestSendError{Err: cause})
 		if e := wantError(t, err, "Decrypt", ReasonChannel); !strings.Contains(e.Detail, want) {
 			t.Errorf("%T: %s", cause, e.Detail)
 		}
 	}
 	plain := errors.New("no credentials")
-	if err := explain("Decrypt", "", plain); err != plain {
+	if err := explain("Decrypt", "", attempt{}, plain); err != plain {
 		t.Errorf("%v was explained", err)
 	}
 	cancelled := &smithy.CanceledError{Err: &smithyhttp.RequestSendError{Err: context.Canceled}}
-	if err := explain("Decrypt", "", cancelled); err != error(cancelled) {
+	if err := explain("Decrypt", "", attempt{}, cancelled); err != error(cancelled) {
 		t.Errorf("%v was explained", err)
+	}
+}
+
+// What others write doesn't break the line.
+func TestErrorIsOneLine(t *testing.T) {
+	s := newStub(t, func(stubRequest) (int, any) {
+		return http.StatusBadRequest, object{"__type": "AccessDeniedException", "Message": "one\ntwo\x1b[31m\r\u0085three"}
+	})
+	client, _ := s.client(t)
+	_, err := client.Decrypt(t.Context(), decryptInput)
+	e := wantError(t, err, "Decrypt", ReasonAccessDenied)
+	if strings.ContainsFunc(err.Error(), unicode.IsControl) || !strings.Contains(e.Message, "one\ntwo") {
+		t.Errorf("%q", err)
+	}
+}
+
+// What the parent delays on the way isn't skew.
+func TestSkew(t *testing.T) {
+	sent := time.Date(2026, 1, 2, 3, 4, 5, 6e8, time.UTC)
+	for _, test := range []struct {
+		name   string
+		date   string
+		took   time.Duration
+		sent   time.Time
+		wanted time.Duration
+	}{
+		{"the same", sent.Format(http.TimeFormat), 0, sent, 0},
+		{"delayed request", sent.Add(28 * time.Second).Format(http.TimeFormat), 29 * time.Second, sent, 0},
+		{"delayed answer", sent.Format(http.TimeFormat), 29 * time.Second, sent, 0},
+		{"ahead", sent.Add(-10 * time.Second).Format(http.TimeFormat), time.Second, sent, 11 * time.Second},
+		{"behind", sent.Add(60 * time.Second).Format(http.TimeFormat), 20 * time.Second, sent, -39 * time.Second},
+		{"no date", "", time.Second, sent, 0},
+		{"no date of HTTP's", "2026-01-02T00:00:00Z", time.Second, sent, 0},
+		{"nothing was sent", sent.Format(http.TimeFormat), 0, time.Time{}, 0},
+	} {
+		a := attempt{sent: test.sent, answered: test.sent.Add(test.took)}
+		if got := a.skew(http.Header{"Date": {test.date}}); got != test.wanted {
+			t.Errorf("%s: skew %v, want %v", test.name, got, test.wanted)
+		}
 	}
 }

@@ -93,10 +93,12 @@
 //
 // KMS has no error of its own for attestation. A document whose PCRs aren't
 // those in the key policy ends in an AccessDeniedException, as does a missing
-// permission; the Error says so. Compare the policy with the PCRs of the very
-// image that runs. In debug mode PCR0, PCR1 and PCR2 are zeros, so no policy
-// for a real image matches. And mind the clock: the enclave's drifts, and with
-// it the dates of signatures.
+// permission. So the [Error] has what there is to find out which: KMS's code,
+// message and request ID, the PCRs of the document that was sent, whether it is
+// one of debug mode, in which PCR0, PCR1 and PCR2 are zeros and no policy for a
+// real image matches, and how far the enclave's clock is off KMS's. Its text
+// has all this in one line, with the PCRs shortened. Compare them with those in
+// the policy, which must be the ones of the very image that runs.
 //
 // # Entropy
 //

@@ -4,10 +4,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"strings"
+	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/keyvouch/keyvouch/attestation"
 )
 
 // Reason names the rule that a call broke. The strings are stable: log them,
@@ -100,9 +104,26 @@ type Error struct {
 	Detail string
 	// Err is the cause, or nil.
 	Err error
+
+	// Code, Message and RequestID are KMS's, if it answered with an error (the
+	// reasons ReasonAccessDenied and ReasonKMS), such as "AccessDeniedException".
+	// CloudTrail has the same request ID. Each may be empty.
+	Code, Message, RequestID string
+	// PCRs are what KMS had to compare with the key policy, if it answered with
+	// an error: those of the registers 0, 1, 2, 3, 4 and 8 that the document
+	// of the last attempt has. Nil if that document can't be read. The text of
+	// Error shortens them.
+	PCRs map[int]attestation.PCR
+	// Debug says that this document is of an enclave in debug mode: PCR0, PCR1
+	// and PCR2 are zeros.
+	Debug bool
+	// ClockSkew is how far the enclave's clock is ahead of KMS's, by the Date
+	// of an answer that is an error; negative if it is behind. 0 means less
+	// than about 5 seconds, or not known. In whole seconds.
+	ClockSkew time.Duration
 }
 
-// Error returns all that the fields say in one line.
+// Error returns all that a person needs in one line.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("kmsclient: ")
@@ -119,7 +140,13 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		b.WriteString(": " + e.Err.Error())
 	}
-	return b.String()
+	// What others wrote, such as KMS's message, may have line breaks.
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, b.String())
 }
 
 // Unwrap returns Err.
@@ -129,7 +156,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // what is explained already, what says that a dry run succeeded, and what
 // comes of neither KMS nor the channel: a missing credential, a cancelled
 // context.
-func explain(op, keyID string, err error) error {
+func explain(op, keyID string, last attempt, err error) error {
 	var ours *Error
 	var dryRun *types.DryRunOperationException
 	if errors.As(err, &ours) || errors.As(err, &dryRun) {
@@ -137,11 +164,7 @@ func explain(op, keyID string, err error) error {
 	}
 	var api smithy.APIError
 	if errors.As(err, &api) {
-		reason := ReasonKMS
-		if api.ErrorCode() == "AccessDeniedException" {
-			reason = ReasonAccessDenied
-		}
-		return &Error{Op: op, Reason: reason, KeyID: keyID, Detail: hints[api.ErrorCode()], Err: err}
+		return last.refused(op, keyID, api, err)
 	}
 	var canceled *smithy.CanceledError
 	var send *smithyhttp.RequestSendError
@@ -155,9 +178,7 @@ func explain(op, keyID string, err error) error {
 // its own for a document that it doesn't accept.
 var hints = map[string]string{
 	"AccessDeniedException": "the key policy and the caller's IAM policy must allow this; " +
-		"kms:RecipientAttestation:ImageSha384 and :PCR<n> in them must be the PCRs of this very image, in lower-case hex; " +
-		"an enclave started in debug mode has zeros in PCR0 to PCR2; " +
-		"KMS refuses a document that is not valid at its own clock",
+		"kms:RecipientAttestation:ImageSha384 and :PCR<n> in them must be the PCRs of this very image, in lower-case hex",
 	"InvalidCiphertextException": "the ciphertext, its encryption context (which must be the same as for encryption, byte for byte) or its key isn't the right one",
 	"IncorrectKeyException":      "the ciphertext was made with another KMS key than the one sent",
 	"ValidationException": "KMS doesn't accept the request; if it is about the attestation document, " +

@@ -103,8 +103,13 @@ func ExampleError() {
 	var e *kmsclient.Error
 	if errors.As(err, &e) {
 		fmt.Println(out, e.Op, e.Reason)
+		fmt.Println(e.Code, "debug mode:", e.Debug)
+		fmt.Println("PCR0:", e.PCRs[0])
 	}
-	// Output: <nil> GenerateDataKey access-denied
+	// Output:
+	// <nil> GenerateDataKey access-denied
+	// AccessDeniedException debug mode: true
+	// PCR0: 000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000
 }
 
 // An alias can't be pinned, and nothing is made of options that can't be meant.

@@ -20,6 +20,7 @@ type call struct {
 	size  int
 	// keyOptional: KMS finds the key by itself if the request names none.
 	keyOptional bool
+	last        attempt
 }
 
 // newCall returns nil for the input of any other operation.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"net"
+	"time"
 
 	"github.com/keyvouch/keyvouch/nsm"
 )
@@ -81,4 +82,9 @@ type Options struct {
 	//
 	// To send requests there is the endpoint's part (cfg.BaseEndpoint).
 	Hosts []string
+
+	// Clock is the enclave's time, for Error.ClockSkew. If nil, time.Now. TLS
+	// and the SDK's signatures go by the system's clock in any case. It may be
+	// called concurrently.
+	Clock func() time.Time
 }

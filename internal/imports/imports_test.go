@@ -33,7 +33,7 @@ var may = map[string][]string{
 	module + "/vsockproxy":             nil,
 	module + "/internal/cms":           nil,
 	module + "/internal/es384":         nil,
-	module + "/kmsclient":              {module + "/nsm", module + "/internal/cms"},
+	module + "/kmsclient":              {module + "/nsm", module + "/internal/cms", module + "/attestation", module + "/internal/es384"},
 }
 
 type goPackage struct {
