@@ -15,8 +15,8 @@ import (
 // bundles in any order, with leftovers, and spend up to a hundred signature
 // checks on a hostile one. This walk checks each signature once.
 func (v *Verifier) verifyChain(p *payload, now, start time.Time) ([]*x509.Certificate, []cacheEntry, error) {
-	root := v.trusted(p.cabundle[0])
-	if root == nil {
+	root, ok := v.trusted(p.cabundle[0])
+	if !ok {
 		return nil, nil, fail(ReasonUntrustedRoot, bundleField(0), "is no root that this verifier trusts%s", subjectHint(p.cabundle[0]))
 	}
 
@@ -32,9 +32,9 @@ func (v *Verifier) verifyChain(p *payload, now, start time.Time) ([]*x509.Certif
 	// Everything that costs little comes before the first signature, and
 	// happens on every call: the cache spares parsing and signatures only.
 	path := make([]*x509.Certificate, len(ders))
-	path[0] = root
+	path[0] = root.certificate
 	known := 1 // how many certificates of the path need no verification
-	key := rootKey(root)
+	key := root.key
 	var fresh []cacheEntry
 	for i := 1; i < len(path); i++ {
 		key = key.below(ders[i])
@@ -85,14 +85,20 @@ func (p *payload) path() [][]byte {
 	return append(p.cabundle[:len(p.cabundle):len(p.cabundle)], p.certificate)
 }
 
-// trusted returns the root whose DER this is, or nil.
-func (v *Verifier) trusted(der []byte) *x509.Certificate {
+// trustedRoot is a root certificate and its place in the cache's keys.
+type trustedRoot struct {
+	certificate *x509.Certificate
+	key         cacheKey
+}
+
+// trusted returns the root whose DER this is.
+func (v *Verifier) trusted(der []byte) (trustedRoot, bool) {
 	for _, root := range v.roots {
-		if bytes.Equal(root.Raw, der) {
-			return root
+		if bytes.Equal(root.certificate.Raw, der) {
+			return root, true
 		}
 	}
-	return nil
+	return trustedRoot{}, false
 }
 
 // pathField names the i-th certificate of a path of n, root first.

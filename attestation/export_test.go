@@ -30,7 +30,7 @@ func ForgetLeaf(v *Verifier, raw []byte) {
 	if err != nil {
 		panic(err)
 	}
-	key := rootKey(v.roots[0])
+	key := v.roots[0].key
 	for _, der := range p.path()[1:] {
 		key = key.below(der)
 	}

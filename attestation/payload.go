@@ -2,6 +2,7 @@ package attestation
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -87,17 +88,9 @@ func parsePayload(raw []byte) (*payload, error) {
 
 // field reads the value of one field.
 func (p *payload) field(r *reader, name string, seen *[len(knownFields)]bool) (err error) {
-	known := -1
-	for i, k := range knownFields {
-		if strings.EqualFold(k, name) {
-			known = i
-		}
-	}
+	known := slices.Index(knownFields[:], name)
 	if known < 0 {
 		return p.unknown(r, name)
-	}
-	if name != knownFields[known] {
-		return fail(ReasonFieldUnknown, "payload", "the field %s differs from %s only by case", shortText(name), knownFields[known])
 	}
 	if seen[known] {
 		return fail(ReasonFieldDuplicate, name, "occurs twice")
@@ -141,13 +134,18 @@ func (p *payload) field(r *reader, name string, seen *[len(knownFields)]bool) (e
 // unknown passes over a field that a later NSM may have added, so that the
 // addition doesn't stop every verifier in the field at once.
 func (p *payload) unknown(r *reader, name string) error {
-	if len(p.UnknownFields) == MaxUnknownFields {
-		return fail(ReasonFieldUnknown, "payload", "more than %d unknown fields", MaxUnknownFields)
+	for _, k := range knownFields {
+		if strings.EqualFold(k, name) {
+			return fail(ReasonFieldUnknown, "payload", "the field %s differs from %s only by case", shortText(name), k)
+		}
 	}
 	for _, u := range p.UnknownFields {
 		if strings.EqualFold(u, name) {
 			return fail(ReasonFieldDuplicate, "payload", "the field %s occurs twice", shortText(name))
 		}
+	}
+	if len(p.UnknownFields) == MaxUnknownFields {
+		return fail(ReasonFieldUnknown, "payload", "more than %d unknown fields", MaxUnknownFields)
 	}
 	p.UnknownFields = append(p.UnknownFields, name)
 	return r.skip("unknown field", maxSkipDepth)

@@ -12,7 +12,7 @@ import (
 // safe for concurrent use; make one and keep it.
 type Verifier struct {
 	policy Policy
-	roots  []*x509.Certificate
+	roots  []trustedRoot
 	clock  func() time.Time
 	cache  *cache // nil if there is none
 
@@ -46,7 +46,7 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 		if err != nil {
 			return nil, err
 		}
-		v.roots = append(v.roots, own)
+		v.roots = append(v.roots, trustedRoot{own, rootKey(own)})
 	}
 	if !policy.DisableCache {
 		v.cache = newCache()
@@ -54,8 +54,9 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 	if v.clock == nil {
 		v.clock = time.Now
 	}
-	if v.roots == nil {
-		v.roots = []*x509.Certificate{AWSNitroRoot()}
+	if policy.Roots == nil {
+		root := AWSNitroRoot()
+		v.roots = []trustedRoot{{root, rootKey(root)}}
 	}
 	return v, nil
 }

@@ -19,13 +19,14 @@ const minCPU = 0.25
 func measure(c contestant) (cost, error) {
 	var total cost
 	operations := 0
+	runtime.GC() // what came before isn't this contestant's to clean up
 	for total.cpu < minCPU {
 		if c.setUp != nil {
 			if err := c.setUp(); err != nil {
 				return cost{}, err
 			}
+			runtime.GC()
 		}
-		runtime.GC() // what came before isn't this batch's to clean up
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		start := cpuTime()
