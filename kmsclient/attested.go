@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -29,26 +30,6 @@ type attested struct {
 	call       *call // nil until the input is final, and in any other operation
 }
 
-// register puts everything into the stack of a call.
-func register(stack *middleware.Stack, r *recipient, p pins, hosts []string, clock func() time.Time) error {
-	serializer, ok := stack.Serialize.Get(serializerID)
-	if !ok {
-		return errors.New("kmsclient: this version of the SDK has no OperationSerializer; no request can be attested")
-	}
-	a := &attested{op: stack.ID(), recipient: r, pins: p, serializer: serializer, clock: clock}
-	if err := stack.Initialize.Add(attestedCall{a}, middleware.Before); err != nil {
-		return err
-	}
-	if _, err := stack.Serialize.Swap(serializerID, finalInput{a}); err != nil {
-		return err
-	}
-	// Before signing, which the retry loop is around: see attestedAttempt.
-	if err := stack.Finalize.Insert(endpointGuard{op: stack.ID(), hosts: hosts}, "Signing", middleware.Before); err != nil {
-		return err
-	}
-	return stack.Finalize.Insert(attestedAttempt{a}, "Signing", middleware.Before)
-}
-
 type attestedCall struct{ *attested }
 
 func (attestedCall) ID() string { return "KeyvouchAttestedCall" }
@@ -56,6 +37,12 @@ func (attestedCall) ID() string { return "KeyvouchAttestedCall" }
 func (a attestedCall) HandleInitialize(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (
 	middleware.InitializeOutput, middleware.Metadata, error,
 ) {
+	// A call can have a region of its own.
+	pins, err := a.pins.in(awsmiddleware.GetRegion(ctx))
+	if err != nil {
+		return middleware.InitializeOutput{}, middleware.Metadata{}, named(a.op, err)
+	}
+	a.pins = pins
 	c := newCall(in.Parameters)
 	out, metadata, err := next.HandleInitialize(ctx, in)
 	if c == nil {

@@ -2,13 +2,10 @@ package kmsclient
 
 import (
 	"context"
-	"reflect"
 	"slices"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/smithy-go/middleware"
 )
 
 // New returns a KMS client whose Decrypt, GenerateDataKey,
@@ -29,43 +26,16 @@ import (
 //
 // The client is safe for concurrent use, if attester and opts.Dial are.
 func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, optFns ...func(*kms.Options)) (*kms.Client, error) {
-	if missing(attester) {
-		return nil, &Error{Op: "New", Reason: ReasonInvalidOptions, Detail: "no attester: pass the *nsm.Session"}
-	}
-	keys, err := newPins(opts)
+	s, err := newSetup(ctx, attester, opts)
 	if err != nil {
-		return nil, err
+		return nil, named("New", err)
 	}
-	hosts, err := newHosts(opts)
-	if err != nil {
-		return nil, err
-	}
-	channel := newChannel(opts)
-	clock := opts.Clock
-	if clock == nil {
-		clock = time.Now
-	}
-
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	r, err := newRecipient(attester, opts.KeyBits)
-	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-
 	cfg = cfg.Copy()
-	cfg.HTTPClient = channel
+	cfg.HTTPClient = s.channel
 	otherChannel := false
 	client := kms.NewFromConfig(cfg, append(slices.Clone(optFns), func(o *kms.Options) {
-		otherChannel = o.HTTPClient != kms.HTTPClient(channel)
-		// Last, so that nothing is around it but what a single call adds.
-		o.APIOptions = append(slices.Clone(o.APIOptions), func(stack *middleware.Stack) error {
-			return register(stack, r, keys, hosts, clock)
-		})
+		otherChannel = o.HTTPClient != kms.HTTPClient(s.channel)
+		s.apply(o) // last, so that nothing is around it but what a single call adds
 	})...)
 	if otherChannel {
 		return nil, &Error{Op: "New", Reason: ReasonInvalidOptions,
@@ -74,20 +44,38 @@ func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, o
 	if client.Options().Credentials == nil {
 		return nil, &Error{Op: "New", Reason: ReasonInvalidOptions, Detail: "no credentials: set cfg.Credentials, an enclave has nothing to take them from"}
 	}
-	region := client.Options().Region
-	if region == "" {
-		return nil, &Error{Op: "New", Reason: ReasonInvalidOptions, Detail: "no region: set cfg.Region, an enclave has nothing to take it from"}
-	}
-	// The calls' stacks take it from here.
-	if keys, err = keys.in(region); err != nil {
-		return nil, err
+	// Each call asks again, for its own region; here it is early.
+	if _, err := s.pins.in(client.Options().Region); err != nil {
+		return nil, named("New", err)
 	}
 	return client, nil
 }
 
-// missing also finds the nil *nsm.Session of an nsm.Open whose error was
-// dropped, which would otherwise be a panic on the first call.
-func missing(attester Attester) bool {
-	v := reflect.ValueOf(attester)
-	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
+// Attested returns an option for code that makes its clients itself, or gets
+// them made: with it, kms.NewFromConfig makes what [New] makes.
+//
+//	option, err := kmsclient.Attested(ctx, session, opts)
+//	…
+//	client := kms.NewFromConfig(cfg, option)
+//
+// The option replaces HTTPClient, whoever set it before. Make it the last one:
+// a later one that sets HTTPClient or APIOptions can undo everything, and where
+// New has an error for that, nobody can tell here. Nor can a client be refused
+// that lacks credentials, or in whose region no pinned key is: then each call
+// fails.
+//
+// Attested makes the RSA key, as New does. All clients that are made with one
+// option have one key and share connections. The option may also be given to a
+// single call of a client, for that call, but not to both a client and its call,
+// nor twice: then calls fail.
+//
+// Attested sends nothing and calls no attester. Its errors are those of New.
+// The option is safe for concurrent use, if attester and the functions in opts
+// are.
+func Attested(ctx context.Context, attester Attester, opts Options) (func(*kms.Options), error) {
+	s, err := newSetup(ctx, attester, opts)
+	if err != nil {
+		return nil, named("Attested", err)
+	}
+	return s.apply, nil
 }

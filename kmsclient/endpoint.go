@@ -52,7 +52,7 @@ func newHosts(opts Options) ([]string, error) {
 	for _, name := range opts.Hosts {
 		host := strings.ToLower(name)
 		if _, err := netip.ParseAddr(host); err != nil && !hostName.MatchString(host) {
-			return nil, &Error{Op: "New", Reason: ReasonInvalidOptions,
+			return nil, &Error{Reason: ReasonInvalidOptions,
 				Detail: fmt.Sprintf("Hosts has %.300q, which isn't a host: it takes exact names or addresses, without scheme, port or wildcard", name)}
 		}
 		hosts = append(hosts, host)

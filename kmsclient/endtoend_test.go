@@ -114,6 +114,17 @@ func TestEndToEnd(t *testing.T) {
 	}
 }
 
+func TestEndToEndWithOption(t *testing.T) {
+	w := newWorld(t, kmstest.EnvelopeChunked)
+	option, err := kmsclient.Attested(t.Context(), w.session, kmsclient.Options{KeyIDs: []string{w.key}, Dial: w.dial, RootCAs: w.kms.RootCAs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := kms.NewFromConfig(w.kms.Config(), option)
+	t.Cleanup(client.Options().HTTPClient.(*http.Client).CloseIdleConnections)
+	testEndToEnd(t, w, client)
+}
+
 func testEndToEnd(t *testing.T, w *world, client *kms.Client) {
 	ctx := t.Context()
 	binding := map[string]string{"tenant": "7"}

@@ -20,7 +20,8 @@ type Reason string
 
 // Reasons that are the caller's own mistakes. Nothing was sent.
 const (
-	// ReasonInvalidOptions: New was given options that can't be meant.
+	// ReasonInvalidOptions: New or Attested was given options that can't be
+	// meant, or a call is for a region in which no pinned key is.
 	ReasonInvalidOptions Reason = "invalid-options"
 	// ReasonRecipientSet: the input has a Recipient, which is for the client
 	// to set.
@@ -37,7 +38,7 @@ const (
 // Reasons about the recipient's key and its attestation document. Nothing was
 // sent.
 const (
-	// ReasonRecipientKey: New couldn't make the RSA key.
+	// ReasonRecipientKey: New or Attested couldn't make the RSA key.
 	ReasonRecipientKey Reason = "recipient-key"
 	// ReasonAttestation: the attester failed.
 	ReasonAttestation Reason = "attestation"
@@ -78,7 +79,7 @@ const (
 	ReasonChannel Reason = "channel"
 )
 
-// Error is the error of New and of the five attested operations. The SDK puts
+// Error is the error of New, of Attested and of the five attested operations. The SDK puts
 // its own *smithy.OperationError around it; errors.As finds both, and finds
 // the SDK's errors beneath:
 //
@@ -91,9 +92,9 @@ const (
 // context, credentials that can't be had, an answer that can't be read, and the
 // types.DryRunOperationException by which KMS says that a dry run would have
 // succeeded. Other operations give the SDK's errors only, but for
-// ReasonKeyNotPinned and ReasonEndpoint.
+// ReasonInvalidOptions, ReasonKeyNotPinned and ReasonEndpoint.
 type Error struct {
-	// Op is the operation, such as "Decrypt", or "New".
+	// Op is the operation, such as "Decrypt", or "New" or "Attested".
 	Op string
 	// Reason says which rule was broken.
 	Reason Reason

@@ -65,6 +65,49 @@ func Example() {
 	// Output: the database password
 }
 
+// Code that makes its clients with kms.NewFromConfig gets an option.
+func ExampleAttested() {
+	ctx := context.Background()
+	image := []byte("the enclave's image")
+	device, err := nsmtest.New(nsmtest.Options{Image: image})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server, err := kmstest.NewServer(kmstest.Options{AttestationRoot: device.Root()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	pcr0, _, _ := nsmtest.Measure(image)
+	keyARN, err := server.CreateKey(kmstest.KeyOptions{Policy: kmstest.AllowAttested(kmstest.PCREquals(0, pcr0))})
+	if err != nil {
+		log.Fatal(err)
+	}
+	session := nsm.NewSession(device)
+	defer func() { _ = session.Close() }()
+	endpoint, err := vsockproxy.ParseEndpoint("tcp://" + server.Addr())
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	option, err := kmsclient.Attested(ctx, session, kmsclient.Options{
+		KeyIDs:  []string{keyARN},
+		Dial:    (&vsockproxy.Dialer{Endpoint: endpoint}).DialContext,
+		RootCAs: server.RootCAs(),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := kms.NewFromConfig(server.Config(), option) // last, if there are others
+
+	key, err := client.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{KeyId: aws.String(keyARN), KeySpec: types.DataKeySpecAes256})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(key.Plaintext), "bytes")
+	// Output: 32 bytes
+}
+
 // KMS denies the key to an enclave in debug mode, whose PCRs are zeros, and the
 // error says where to look.
 func ExampleError() {

@@ -11,17 +11,17 @@ import (
 type pins struct {
 	arns   []string // without duplicates
 	any    bool
-	region string // the client's, which a bare key ID is in
+	region string // the call's, which a bare key ID is in
 }
 
 func newPins(opts Options) (pins, error) {
 	switch {
 	case opts.UnsafeAnyKey && len(opts.KeyIDs) > 0:
-		return pins{}, &Error{Op: "New", Reason: ReasonInvalidOptions, Detail: "KeyIDs and UnsafeAnyKey contradict each other: set one"}
+		return pins{}, &Error{Reason: ReasonInvalidOptions, Detail: "KeyIDs and UnsafeAnyKey contradict each other: set one"}
 	case opts.UnsafeAnyKey:
 		return pins{any: true}, nil
 	case len(opts.KeyIDs) == 0:
-		return pins{}, &Error{Op: "New", Reason: ReasonInvalidOptions,
+		return pins{}, &Error{Reason: ReasonInvalidOptions,
 			Detail: "KeyIDs is empty: name the ARNs of the KMS keys that may answer, or else anyone's key may"}
 	}
 	var p pins
@@ -38,7 +38,7 @@ func newPins(opts Options) (pins, error) {
 
 func checkKeyARN(id string) error {
 	fail := func(detail string) error {
-		return &Error{Op: "New", Reason: ReasonInvalidOptions, KeyID: id, Detail: detail +
+		return &Error{Reason: ReasonInvalidOptions, KeyID: id, Detail: detail +
 			"; KeyIDs takes full key ARNs: arn:<partition>:kms:<region>:<account>:key/<key ID>"}
 	}
 	a, err := arn.Parse(id)
@@ -79,9 +79,12 @@ func (p pins) only() (string, bool) {
 	return p.arns[0], true
 }
 
-// in returns the pins of a client in the region. It refuses those that no
-// answer from there can satisfy.
+// in returns the pins of a call in the region. It refuses those that no answer
+// from there can satisfy.
 func (p pins) in(region string) (pins, error) {
+	if region == "" {
+		return pins{}, &Error{Reason: ReasonInvalidOptions, Detail: "no region: set the aws.Config's Region, an enclave has nothing to take it from"}
+	}
 	p.region = region
 	if p.any {
 		return p, nil
@@ -91,7 +94,7 @@ func (p pins) in(region string) (pins, error) {
 			return p, nil
 		}
 	}
-	return pins{}, &Error{Op: "New", Reason: ReasonInvalidOptions, KeyID: strings.Join(p.arns, ", "),
+	return pins{}, &Error{Reason: ReasonInvalidOptions, KeyID: strings.Join(p.arns, ", "),
 		Detail: fmt.Sprintf("the client's region is %q, and no pinned key is in it", region)}
 }
 

@@ -30,7 +30,7 @@ type Options struct {
 	// ListKeyPolicies, ListKeyRotations and ListResourceTags, which may name
 	// any). Operations that name no key, such as CreateKey, GenerateRandom and
 	// DeleteAlias, are free too. A request may also name a pinned key by its
-	// bare ID, if the key is in the client's region. With an alias, only the
+	// bare ID, if the key is in the call's region. With an alias, only the
 	// five attested operations are sent; all others, such as Encrypt, are
 	// refused, since what they carry would be gone before the answer told whose
 	// key it was. ReEncrypt must name its SourceKeyId: KMS would else take

@@ -34,15 +34,15 @@ func newRecipient(attester Attester, bits int) (*recipient, error) {
 		bits = defaultKeyBits
 	case 2048, 3072, 4096:
 	default:
-		return nil, &Error{Op: "New", Reason: ReasonInvalidOptions, Detail: fmt.Sprintf("KeyBits is %d, must be 2048, 3072 or 4096", bits)}
+		return nil, &Error{Reason: ReasonInvalidOptions, Detail: fmt.Sprintf("KeyBits is %d, must be 2048, 3072 or 4096", bits)}
 	}
 	key, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
-		return nil, &Error{Op: "New", Reason: ReasonRecipientKey, Detail: "can't make an RSA key", Err: err}
+		return nil, &Error{Reason: ReasonRecipientKey, Detail: "can't make an RSA key", Err: err}
 	}
 	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
-		return nil, &Error{Op: "New", Reason: ReasonRecipientKey, Detail: "can't encode the RSA key", Err: err}
+		return nil, &Error{Reason: ReasonRecipientKey, Detail: "can't encode the RSA key", Err: err}
 	}
 	return &recipient{attester: attester, key: key, spki: spki}, nil
 }
