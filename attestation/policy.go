@@ -50,10 +50,10 @@ type Policy struct {
 	Roots []*x509.Certificate
 	// Revoked, if set, is asked about every certificate below the root, on
 	// every call of Verify that finds them rightly signed, and refuses the
-	// document if it returns true. Know a
-	// certificate by its RawIssuer and SerialNumber. AWS's text has verifiers do
-	// without revocation lists; this is for one of your own. It must be safe for
-	// concurrent use and must not change the certificate.
+	// document if it returns true. Know a certificate by its RawIssuer and
+	// SerialNumber. AWS's text has verifiers do without revocation lists; this is
+	// for one of your own. It must be safe for concurrent use and must not change
+	// the certificate.
 	Revoked func(certificate *x509.Certificate) bool
 	// DisableCache verifies every certificate's signature anew, on every call.
 	// The cache changes no verdict, only the time it takes: 1 signature
