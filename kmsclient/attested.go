@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
@@ -21,12 +20,11 @@ import (
 // serializer, where it copies the input; and inside the retry loop, where each
 // attempt gets a document of its own.
 type attested struct {
-	op        string
-	recipient *recipient
-	pins      pins
+	*setup
+	op   string
+	pins pins // of the call's region
 	// serializer is the SDK's, which turns an input into a request's body.
 	serializer middleware.SerializeMiddleware
-	clock      func() time.Time
 	call       *call // nil until the input is final, and in any other operation
 }
 
@@ -90,7 +88,7 @@ func (a *attested) judge(c *call, output any) error {
 	if got.missing != "" {
 		return &Error{Reason: ReasonIncomplete, Detail: "the answer holds no " + got.missing + ", which KMS always sends: without what is to be stored, the key is lost with the enclave"}
 	}
-	plaintext, err := a.recipient.open(*got.envelope)
+	plaintext, err := c.key.open(*got.envelope)
 	if err != nil {
 		return &Error{Reason: ReasonEnvelope, Detail: "the answer isn't for this client", Err: err}
 	}
@@ -150,7 +148,7 @@ func (a *attested) attest(ctx context.Context, transportRequest any) (context.Co
 	if !ok {
 		return nil, fmt.Errorf("kmsclient: not an HTTP request: %T", transportRequest)
 	}
-	info, err := a.recipient.info(ctx)
+	info, err := a.call.key.document(ctx, a.attester)
 	if err != nil {
 		return nil, err
 	}

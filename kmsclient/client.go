@@ -10,9 +10,9 @@ import (
 
 // New returns a KMS client whose Decrypt, GenerateDataKey,
 // GenerateDataKeyPair, GenerateRandom and DeriveSharedSecret are attested: see
-// the package's documentation. It makes the RSA key that the client has for
-// life, which takes a while and no context can interrupt; ctx is only asked
-// before and after.
+// the package's documentation. It makes the client's (first) RSA key, which
+// takes a while and no context can interrupt; ctx is only asked before and
+// after.
 //
 // From cfg come the region, the credentials, the retries and whatever else an
 // SDK client takes, but not the HTTP client: cfg.HTTPClient is replaced, since
@@ -24,7 +24,8 @@ import (
 // New sends nothing and calls no attester. Its errors are of type *Error, with
 // ReasonInvalidOptions or ReasonRecipientKey, or the context's.
 //
-// The client is safe for concurrent use, if attester and opts.Dial are.
+// The client is safe for concurrent use, if attester and the functions in opts
+// are.
 func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, optFns ...func(*kms.Options)) (*kms.Client, error) {
 	s, err := newSetup(ctx, attester, opts)
 	if err != nil {
@@ -65,7 +66,7 @@ func New(ctx context.Context, cfg aws.Config, attester Attester, opts Options, o
 // fails.
 //
 // Attested makes the RSA key, as New does. All clients that are made with one
-// option have one key and share connections. The option may also be given to a
+// option have the same key and share connections. The option may also be given to a
 // single call of a client, for that call, but not to both a client and its call,
 // nor twice: then calls fail.
 //

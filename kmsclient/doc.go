@@ -118,8 +118,8 @@
 //
 // # Limits
 //
-// The client has one RSA key, made by New, for life; make a new client to have
-// a new one. An attempt has 30 seconds from dialing to the last byte. Options
+// The client has the RSA key that New made for life, unless Options.RotateEvery
+// is set. An attempt has 30 seconds from dialing to the last byte. Options
 // of a single call (the optFns of client.Decrypt and so on) are the SDK's own
 // and come last: one that sets HTTPClient or empties APIOptions takes away what
 // is promised here. Plaintexts are in ordinary memory of the Go runtime, which

@@ -39,6 +39,7 @@ func (a *attested) prepare(input any) (*call, error) {
 		return nil, &Error{Reason: ReasonRecipientSet,
 			Detail: "the input has a Recipient: leave it nil, the client sets one with a fresh document for a key of its own"}
 	}
+	c.key = a.keys.current()
 	return c, a.nameKey(c)
 }
 

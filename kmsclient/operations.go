@@ -20,6 +20,7 @@ type call struct {
 	size  int
 	// keyOptional: KMS finds the key by itself if the request names none.
 	keyOptional bool
+	key         *recipientKey // what the answer must be encrypted to
 	last        attempt
 }
 

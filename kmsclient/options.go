@@ -60,6 +60,18 @@ type Options struct {
 	// up to seconds.
 	KeyBits int
 
+	// RotateEvery is how old the RSA key may grow, at least a minute; 0 is for
+	// ever. The first call that finds it older has the next one made in the
+	// background, and doesn't wait: it and all calls until that one is ready
+	// have the old key, to their end, however often they are tried. So a client
+	// that isn't used makes no keys, and its key can be older than this by as
+	// long as it isn't used. There is nothing to close.
+	//
+	// Whoever kept an envelope can open it with the key it was for. After a
+	// rotation, and the calls that began before it, the old key is no longer
+	// held; when its memory is overwritten is up to the Go runtime.
+	RotateEvery time.Duration
+
 	// Dial makes the connections to KMS: the DialContext of a vsock dialer
 	// inside an enclave. It gets "tcp" and the endpoint's host:port, and what
 	// it returns is used for TLS with that host. It may be called
@@ -83,7 +95,7 @@ type Options struct {
 	// To send requests there is the endpoint's part (cfg.BaseEndpoint).
 	Hosts []string
 
-	// Clock is the enclave's time, for Error.ClockSkew. If nil, time.Now. TLS
+	// Clock is the enclave's time, for RotateEvery and Error.ClockSkew. If nil, time.Now. TLS
 	// and the SDK's signatures go by the system's clock in any case. It may be
 	// called concurrently.
 	Clock func() time.Time

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
@@ -18,24 +19,14 @@ import (
 // (RecipientInfo in the KMS API reference).
 const MaxDocumentSize = 262144
 
-const defaultKeyBits = 2048
-
-// recipient is the RSA key that answers are encrypted to, and what attests it.
-// It never changes, so that it can be used concurrently.
-type recipient struct {
-	attester Attester
-	key      *rsa.PrivateKey
-	spki     []byte // the public key, as the document has it
+// recipientKey is an RSA key that answers are encrypted to. It never changes.
+type recipientKey struct {
+	private *rsa.PrivateKey
+	spki    []byte // the public key, as the document has it
+	made    time.Time
 }
 
-func newRecipient(attester Attester, bits int) (*recipient, error) {
-	switch bits {
-	case 0:
-		bits = defaultKeyBits
-	case 2048, 3072, 4096:
-	default:
-		return nil, &Error{Reason: ReasonInvalidOptions, Detail: fmt.Sprintf("KeyBits is %d, must be 2048, 3072 or 4096", bits)}
-	}
+func newRecipientKey(bits int) (*recipientKey, error) {
 	key, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
 		return nil, &Error{Reason: ReasonRecipientKey, Detail: "can't make an RSA key", Err: err}
@@ -44,13 +35,14 @@ func newRecipient(attester Attester, bits int) (*recipient, error) {
 	if err != nil {
 		return nil, &Error{Reason: ReasonRecipientKey, Detail: "can't encode the RSA key", Err: err}
 	}
-	return &recipient{attester: attester, key: key, spki: spki}, nil
+	return &recipientKey{private: key, spki: spki}, nil
 }
 
-// info makes a fresh document. The document isn't verified here: KMS does that.
-func (r *recipient) info(ctx context.Context) (*types.RecipientInfo, error) {
+// document makes a fresh attestation document for the key. It isn't verified
+// here: KMS does that.
+func (k *recipientKey) document(ctx context.Context, attester Attester) (*types.RecipientInfo, error) {
 	// A copy, so that an attester that writes into it harms only itself.
-	document, err := r.attester.Attest(ctx, nsm.AttestationRequest{PublicKey: bytes.Clone(r.spki)})
+	document, err := attester.Attest(ctx, nsm.AttestationRequest{PublicKey: bytes.Clone(k.spki)})
 	if err != nil {
 		return nil, &Error{Reason: ReasonAttestation, Detail: "no attestation document", Err: err}
 	}
@@ -64,6 +56,6 @@ func (r *recipient) info(ctx context.Context) (*types.RecipientInfo, error) {
 	}, nil
 }
 
-func (r *recipient) open(envelope []byte) ([]byte, error) {
-	return cms.Open(envelope, r.key)
+func (k *recipientKey) open(envelope []byte) ([]byte, error) {
+	return cms.Open(envelope, k.private)
 }

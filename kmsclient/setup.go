@@ -15,18 +15,19 @@ import (
 // setup is what makes a client an attested one. It can be used concurrently,
 // and by several clients.
 type setup struct {
-	recipient *recipient
-	pins      pins
-	hosts     []string
-	channel   *http.Client
-	clock     func() time.Time
+	attester Attester
+	keys     *rotation
+	pins     pins
+	hosts    []string
+	channel  *http.Client
+	clock    func() time.Time
 }
 
 func newSetup(ctx context.Context, attester Attester, opts Options) (*setup, error) {
 	if missing(attester) {
 		return nil, &Error{Reason: ReasonInvalidOptions, Detail: "no attester: pass the *nsm.Session"}
 	}
-	keys, err := newPins(opts)
+	p, err := newPins(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -41,14 +42,14 @@ func newSetup(ctx context.Context, attester Attester, opts Options) (*setup, err
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	r, err := newRecipient(attester, opts.KeyBits)
+	keys, err := newRotation(opts, clock)
 	if err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return &setup{recipient: r, pins: keys, hosts: hosts, channel: newChannel(opts), clock: clock}, nil
+	return &setup{attester: attester, keys: keys, pins: p, hosts: hosts, channel: newChannel(opts), clock: clock}, nil
 }
 
 // missing also finds the nil *nsm.Session of an nsm.Open whose error was
@@ -70,7 +71,7 @@ func (s *setup) register(stack *middleware.Stack) error {
 	if !ok {
 		return errors.New("kmsclient: this version of the SDK has no OperationSerializer; no request can be attested")
 	}
-	a := &attested{op: stack.ID(), recipient: s.recipient, pins: s.pins, serializer: serializer, clock: s.clock}
+	a := &attested{op: stack.ID(), setup: s, pins: s.pins, serializer: serializer}
 	if err := stack.Initialize.Add(attestedCall{a}, middleware.Before); err != nil {
 		return err
 	}
