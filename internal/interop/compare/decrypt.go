@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/keyvouch/keyvouch/kmsclient"
+	"github.com/keyvouch/keyvouch/kmsclient/kmstest"
+	"github.com/keyvouch/keyvouch/nsm"
+	"github.com/keyvouch/keyvouch/nsm/nsmtest"
+)
+
+// decryptKMS compares a client's attested Decrypt with the SDK's own, over TLS
+// connections that are kept. The document is the same each time, and the one
+// RSA decryption that attestation needs is taken off, so what is left is ours:
+// the middleware, a longer request and the rest of the envelope. The server is
+// in the same process, counts in both, and lives as long as the process.
+func decryptKMS() (*suite, error) {
+	device, err := nsmtest.New(nsmtest.Options{Image: []byte("image")})
+	if err != nil {
+		return nil, err
+	}
+	server, err := kmstest.NewServer(kmstest.Options{AttestationRoot: device.Root()})
+	if err != nil {
+		return nil, err
+	}
+	key, err := server.CreateKey(kmstest.KeyOptions{})
+	if err != nil {
+		return nil, err
+	}
+	replay := httptest.NewTLSServer(&replayer{kms: server, answers: map[bool][]byte{}})
+	roots := x509.NewCertPool()
+	roots.AddCert(replay.Certificate())
+	config := server.Config()
+	config.BaseEndpoint = aws.String(replay.URL)
+
+	plain := kms.NewFromConfig(config, func(o *kms.Options) { o.HTTPClient = replay.Client() })
+	attested, err := kmsclient.New(context.Background(), config, &oneDocument{session: nsm.NewSession(device)}, kmsclient.Options{
+		KeyIDs: []string{key}, RootCAs: roots, Hosts: []string{"127.0.0.1"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := kms.NewFromConfig(server.Config(), func(o *kms.Options) { o.HTTPClient = server.Client() }).
+		Encrypt(context.Background(), &kms.EncryptInput{KeyId: &key, Plaintext: make([]byte, 32)})
+	if err != nil {
+		return nil, err
+	}
+	decrypt := func(client *kms.Client) func() (int, error) {
+		return times(100, func() error {
+			out, err := client.Decrypt(context.Background(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob, KeyId: &key})
+			if err == nil && len(out.Plaintext) != 32 {
+				err = fmt.Errorf("a plaintext of %d bytes", len(out.Plaintext))
+			}
+			return err
+		})
+	}
+
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	encryptedKey, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, &private.PublicKey, make([]byte, 32), nil)
+	if err != nil {
+		return nil, err
+	}
+	return &suite{
+		title: "KMS Decrypt, without the RSA decryption and the making of the document",
+		contestants: []contestant{
+			{name: "AWS SDK, plain", batch: decrypt(plain)},
+			{name: "keyvouch, attested", batch: decrypt(attested), less: times(100, func() error {
+				_, err := rsa.DecryptOAEP(sha256.New(), nil, private, encryptedKey, nil)
+				return err
+			})},
+		},
+	}, nil
+}
+
+// oneDocument is an attester that makes one document, for the client's one key.
+type oneDocument struct {
+	session   *nsm.Session
+	once      sync.Once
+	publicKey []byte
+	document  []byte
+	err       error
+}
+
+func (a *oneDocument) Attest(ctx context.Context, r nsm.AttestationRequest) ([]byte, error) {
+	a.once.Do(func() {
+		a.publicKey = r.PublicKey
+		a.document, a.err = a.session.Attest(ctx, r)
+	})
+	if !bytes.Equal(r.PublicKey, a.publicKey) {
+		return nil, errors.New("another public key than the first")
+	}
+	return a.document, a.err
+}
+
+// replayer gets one answer from a KMS for requests with a recipient and one for
+// those without, and repeats them: KMS's own work isn't to be measured.
+type replayer struct {
+	kms     *kmstest.Server
+	mu      sync.Mutex
+	answers map[bool][]byte
+}
+
+func (p *replayer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	answer, err := p.answer(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	_, _ = w.Write(answer)
+}
+
+func (p *replayer) answer(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	attested := bytes.Contains(body, []byte(`"Recipient"`))
+	if answer := p.answers[attested]; answer != nil {
+		return answer, nil
+	}
+	// The signature covers the host that the client knows.
+	request, err := http.NewRequestWithContext(r.Context(), r.Method, p.kms.URL(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header, request.Host = r.Header, r.Host
+	response, err := p.kms.Client().Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", response.Status, answer)
+	}
+	if err == nil {
+		p.answers[attested] = answer
+	}
+	return answer, err
+}
