@@ -1,9 +1,11 @@
 package kmsclient
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"net"
 	"net/http"
 	"time"
 
@@ -22,19 +24,21 @@ const (
 	maxAnswerHeaderSize = 64 << 10
 )
 
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // newChannel returns the HTTP client whose TLS ends in KMS and nowhere else.
 // What surrounds the process has no say: no proxy variables, no CA bundle or
 // certificate files of the system's, no redirects. The host name that is
 // verified is the endpoint's, as in any HTTP client.
-func newChannel(opts Options) *http.Client {
+func newChannel(dial dialFunc, rootCAs *x509.CertPool) *http.Client {
 	transport := awshttp.NewBuildableClient().GetTransport() // with the SDK's limits and timeouts
 	transport.Proxy = nil
-	if opts.Dial != nil {
-		transport.DialContext = opts.Dial
+	if dial != nil {
+		transport.DialContext = dial
 	}
 	var roots *x509.CertPool
-	if opts.RootCAs != nil {
-		roots = opts.RootCAs.Clone() // what is added to it later doesn't count
+	if rootCAs != nil {
+		roots = rootCAs.Clone() // what is added to it later doesn't count
 	} else {
 		roots = amazonRoots()
 	}
@@ -44,12 +48,15 @@ func newChannel(opts Options) *http.Client {
 	transport.TLSClientConfig.RootCAs = roots
 	transport.MaxResponseHeaderBytes = maxAnswerHeaderSize
 	return &http.Client{
-		Transport: boundedTransport{transport},
-		Timeout:   attemptTimeout,
-		// The SDK's own client follows 307 and 308 to whatever host they name.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport:     boundedTransport{transport},
+		Timeout:       attemptTimeout,
+		CheckRedirect: noRedirect,
 	}
 }
+
+// noRedirect stays where it is; the SDK's own client follows 307 and 308 to
+// whatever host they name.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // boundedTransport bounds the bodies of answers, and keeps connections that
 // the SDK would lose.

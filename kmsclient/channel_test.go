@@ -85,7 +85,7 @@ func TestDefaultChannel(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	t.Setenv("SSL_CERT_FILE", "/nonexistent")
 	t.Setenv("AWS_CA_BUNDLE", "/nonexistent")
-	transport := newChannel(Options{}).Transport.(boundedTransport).Transport
+	transport := newChannel(nil, nil).Transport.(boundedTransport).Transport
 	if transport.Proxy != nil {
 		t.Error("a proxy")
 	}
@@ -351,10 +351,10 @@ func (closedBody) WriteTo(io.Writer) (int64, error) { return 0, io.EOF }
 func TestConnectionsAreKept(t *testing.T) {
 	s := newStub(t, func(stubRequest) (int, any) { return http.StatusOK, object{} })
 	dials := 0
-	channel := newChannel(Options{RootCAs: s.roots, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+	channel := newChannel(func(ctx context.Context, network, address string) (net.Conn, error) {
 		dials++
 		return s.dial(ctx, network, address)
-	}})
+	}, s.roots)
 	defer channel.CloseIdleConnections()
 	for range 5 {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+host, closedBody{strings.NewReader("{}")})

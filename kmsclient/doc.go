@@ -111,10 +111,14 @@
 // # Credentials
 //
 // An enclave has no instance metadata service and no environment but that of
-// its image. Put an aws.CredentialsProvider into the aws.Config that gets them
-// some other way and refreshes them. They needn't be secret from the parent,
-// which usually hands them over: the key policy's conditions on the document
-// are what protects the key.
+// its image. [LoadConfig] makes an aws.Config there: with the credentials of the
+// parent instance's role, if the parent forwards its metadata service, or with
+// any aws.CredentialsProvider, or from the environment.
+//
+// Credentials needn't be secret from the parent, which usually hands them over:
+// the key policy's conditions on the document are what protects the key. Nor
+// need the parent be honest about them. With other credentials KMS either
+// refuses or serves the same pinned keys (without pinned keys, it may be anyone's).
 //
 // # Limits
 //

@@ -35,6 +35,20 @@ const (
 	ReasonEndpoint Reason = "endpoint"
 )
 
+// Reasons why LoadConfig has no configuration.
+const (
+	// ReasonNoRegion: neither an option, the environment nor the instance
+	// metadata service is there to name a region.
+	ReasonNoRegion Reason = "no-region"
+	// ReasonNoCredentials: neither an option, the environment nor the instance
+	// metadata service is there to give credentials.
+	ReasonNoCredentials Reason = "no-credentials"
+	// ReasonInstanceMetadata: the parent instance's metadata service answers,
+	// but not with what was asked for. Calls have this too, when credentials
+	// can't be renewed.
+	ReasonInstanceMetadata Reason = "instance-metadata"
+)
+
 // Reasons about the recipient's key and its attestation document. Nothing was
 // sent.
 const (
@@ -75,11 +89,11 @@ const (
 	// type of it, or smithy.APIError for its code.
 	ReasonKMS Reason = "kms-error"
 	// ReasonChannel: no connection, no TLS, or no answer within the time that
-	// an attempt has.
+	// an attempt has, from KMS or the instance metadata service.
 	ReasonChannel Reason = "channel"
 )
 
-// Error is the error of New, of Attested and of the five attested operations. The SDK puts
+// Error is the error of New, Attested, LoadConfig and of the five attested operations. The SDK puts
 // its own *smithy.OperationError around it; errors.As finds both, and finds
 // the SDK's errors beneath:
 //
@@ -94,7 +108,8 @@ const (
 // succeeded. Other operations give the SDK's errors only, but for
 // ReasonInvalidOptions, ReasonKeyNotPinned and ReasonEndpoint.
 type Error struct {
-	// Op is the operation, such as "Decrypt", or "New" or "Attested".
+	// Op is the operation, such as "Decrypt", or "New", "Attested" or
+	// "LoadConfig". Empty if credentials couldn't be renewed.
 	Op string
 	// Reason says which rule was broken.
 	Reason Reason

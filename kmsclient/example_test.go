@@ -7,6 +7,7 @@ import (
 	"log"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
@@ -106,6 +107,22 @@ func ExampleAttested() {
 	}
 	fmt.Println(len(key.Plaintext), "bytes")
 	// Output: 32 bytes
+}
+
+// In an enclave whose parent forwards its instance metadata service to vsock
+// port 8001. Here an option has the credentials, so it isn't asked.
+func ExampleLoadConfig() {
+	dialer := &vsockproxy.Dialer{Endpoint: vsockproxy.Vsock(vsockproxy.ParentCID, 8001)}
+	cfg, err := kmsclient.LoadConfig(context.Background(), kmsclient.ConfigOptions{
+		Region:      "eu-west-1",
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAIOSFODNN7EXAMPLE", "secret", ""), // leave it out for the role's
+		DialIMDS:    dialer.DialContext,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(cfg.Region) // and on to kmsclient.New
+	// Output: eu-west-1
 }
 
 // KMS denies the key to an enclave in debug mode, whose PCRs are zeros, and the

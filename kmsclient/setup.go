@@ -49,7 +49,7 @@ func newSetup(ctx context.Context, attester Attester, opts Options) (*setup, err
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return &setup{attester: attester, keys: keys, pins: p, hosts: hosts, channel: newChannel(opts), clock: clock}, nil
+	return &setup{attester: attester, keys: keys, pins: p, hosts: hosts, channel: newChannel(opts.Dial, opts.RootCAs), clock: clock}, nil
 }
 
 // missing also finds the nil *nsm.Session of an nsm.Open whose error was
