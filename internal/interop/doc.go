@@ -1,9 +1,13 @@
 // Package interop tests keyvouch against data and software of others: real
 // attestation documents and KMS envelopes that Go modules carry in their test
-// data. It is a module of its own, so that none of these modules is ever a
-// dependency of an enclave.
+// data, Wycheproof's vectors, libraries that take a KMS client, and the AWS SDK
+// for JavaScript. It is a module of its own, so that none of these modules is
+// ever a dependency of an enclave.
 //
 //	cd internal/interop && go test ./...
 //
-// The first run fetches the modules through the Go module proxy.
+// The first run fetches the modules through the Go module proxy. Where there is
+// Node.js, it also installs the JavaScript SDK from npm's registry, by the lock
+// file in the folder js, into the user's cache folder; the tests that need it
+// are skipped where there isn't, or where the registry can't be reached.
 package interop

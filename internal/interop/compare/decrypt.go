@@ -15,7 +15,9 @@ import (
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/keyvouch/keyvouch/kmsclient"
 	"github.com/keyvouch/keyvouch/kmsclient/kmstest"
@@ -25,8 +27,9 @@ import (
 
 // decryptKMS compares a client's attested Decrypt with the SDK's own, over TLS
 // connections that are kept. The document is the same each time, and the one
-// RSA decryption that attestation needs is taken off, so what is left is ours:
-// the middleware, a longer request and the rest of the envelope. The server is
+// RSA decryption that attestation needs is taken off. What is left is the longer
+// request, which the SDK's own client shows when it is given the document, and
+// ours: the middleware and the rest of the envelope. The server is
 // in the same process, counts in both, and lives as long as the process.
 func decryptKMS() (*suite, error) {
 	device, err := nsmtest.New(nsmtest.Options{Image: []byte("image")})
@@ -47,8 +50,11 @@ func decryptKMS() (*suite, error) {
 	config := server.Config()
 	config.BaseEndpoint = aws.String(replay.URL)
 
-	plain := kms.NewFromConfig(config, func(o *kms.Options) { o.HTTPClient = replay.Client() })
-	attested, err := kmsclient.New(context.Background(), config, &oneDocument{session: nsm.NewSession(device)}, kmsclient.Options{
+	// The SDK's own HTTP client, on whose limits ours is built.
+	channel := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.TLSClientConfig.RootCAs = roots })
+	plain := kms.NewFromConfig(config, func(o *kms.Options) { o.HTTPClient = channel })
+	attester := &oneDocument{session: nsm.NewSession(device)}
+	attested, err := kmsclient.New(context.Background(), config, attester, kmsclient.Options{
 		KeyIDs: []string{key}, RootCAs: roots, Hosts: []string{"127.0.0.1"},
 	})
 	if err != nil {
@@ -68,6 +74,18 @@ func decryptKMS() (*suite, error) {
 			return err
 		})
 	}
+	// The answer to repeat is the one to our client, which opens it.
+	if _, err := decrypt(attested)(); err != nil {
+		return nil, err
+	}
+	recipient := &types.RecipientInfo{AttestationDocument: attester.document, KeyEncryptionAlgorithm: types.KeyEncryptionMechanismRsaesOaepSha256}
+	unopened := times(100, func() error {
+		out, err := plain.Decrypt(context.Background(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob, KeyId: &key, Recipient: recipient})
+		if err == nil && len(out.CiphertextForRecipient) == 0 {
+			err = errors.New("no envelope")
+		}
+		return err
+	})
 
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -81,6 +99,7 @@ func decryptKMS() (*suite, error) {
 		title: "KMS Decrypt, without the RSA decryption and the making of the document",
 		contestants: []contestant{
 			{name: "AWS SDK, plain", batch: decrypt(plain)},
+			{name: "AWS SDK, with a recipient, unopened", batch: unopened},
 			{name: "keyvouch, attested", batch: decrypt(attested), less: times(100, func() error {
 				_, err := rsa.DecryptOAEP(sha256.New(), nil, private, encryptedKey, nil)
 				return err
