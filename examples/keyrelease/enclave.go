@@ -7,10 +7,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go"
 
 	"github.com/keyvouch/keyvouch/attestation"
 	"github.com/keyvouch/keyvouch/kmsclient"
@@ -111,5 +113,11 @@ func isRefusal(e *kmsclient.Error) bool {
 		var wrongHost x509.HostnameError
 		return errors.As(e, &untrusted) || errors.As(e, &wrongHost)
 	}
-	return e.Reason == kmsclient.ReasonAccessDenied || e.Reason == kmsclient.ReasonKMS
+	if e.Reason == kmsclient.ReasonKMS {
+		// How KMS judges the request or its document; throttling and its like
+		// are failures.
+		var api smithy.APIError
+		return errors.As(e, &api) && slices.Contains([]string{"ValidationException", "IncorrectKeyException", "InvalidCiphertextException"}, api.ErrorCode())
+	}
+	return e.Reason == kmsclient.ReasonAccessDenied
 }
