@@ -37,7 +37,8 @@ type instance struct {
 	region    string
 	role      string
 	answers   []aws.Credentials // one each time, the last one for ever
-	status    int               // of all answers but the token, if not 0
+	version1  bool
+	status    int // of all answers but the token, if not 0
 }
 
 const token = "a-session-token-of-imds"
@@ -92,6 +93,8 @@ func (i *instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.paths = append(i.paths, r.Method+" "+r.URL.Path)
 	const ttl = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
 	switch {
+	case r.Method == http.MethodPut && i.version1:
+		w.WriteHeader(http.StatusNotFound)
 	case r.Method == http.MethodPut && r.URL.Path == "/latest/api/token" && r.Header.Get(ttl) != "":
 		w.Header().Set(ttl, r.Header.Get(ttl))
 		_, _ = io.WriteString(w, token)
@@ -220,6 +223,22 @@ func TestLoadConfigForNew(t *testing.T) {
 	out, err := client.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: aws.String(w.key), KeySpec: types.DataKeySpecAes256})
 	if err != nil || len(out.Plaintext) != 32 {
 		t.Error(err)
+	}
+}
+
+// Nothing is asked for without a session token, as in version 1.
+func TestNoIMDSv1(t *testing.T) {
+	hostileEnvironment(t)
+	i := newInstance(t)
+	i.version1 = true
+	_, err := kmsclient.LoadConfig(t.Context(), kmsclient.ConfigOptions{Region: "eu-west-1", DialIMDS: i.dial})
+	if reason(err) != kmsclient.ReasonInstanceMetadata {
+		t.Errorf("error %v", err)
+	}
+	for _, path := range i.paths {
+		if path != "PUT /latest/api/token" {
+			t.Errorf("asked for %s", path)
+		}
 	}
 }
 
