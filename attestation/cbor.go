@@ -224,11 +224,10 @@ func (r *reader) skip(field string, depth int) error {
 		if it.arg > uint64(len(r.data)-r.pos) {
 			return r.malformed(field, "%d elements are announced and %d bytes are left", it.arg, len(r.data)-r.pos)
 		}
-		items := it.arg
 		if it.major == majorMap {
-			items *= 2
+			return r.skipMap(field, it.arg, depth)
 		}
-		for range items {
+		for range it.arg {
 			if err := r.skip(field, depth-1); err != nil {
 				return err
 			}
@@ -236,6 +235,26 @@ func (r *reader) skip(field string, depth int) error {
 		return nil
 	}
 	return fail(ReasonFieldType, field, "holds %v, which doesn't belong in a document", it)
+}
+
+// skipMap passes over the entries of a map, whose keys must differ.
+func (r *reader) skipMap(field string, entries uint64, depth int) error {
+	keys := map[string]bool{}
+	for range entries {
+		start := r.pos
+		if err := r.skip(field, depth-1); err != nil {
+			return err
+		}
+		key := string(r.data[start:r.pos])
+		if keys[key] {
+			return fail(ReasonFieldDuplicate, field, "holds a map with a key twice, at byte %d", start)
+		}
+		keys[key] = true
+		if err := r.skip(field, depth-1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // end refuses bytes after the last item.

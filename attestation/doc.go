@@ -37,8 +37,9 @@
 // An empty policy; a measurement that doesn't pin PCR0, 1 and 2 together;
 // debug mode; a missing expectation of a nonce; documents older than
 // [DefaultMaxAge] or dated more than [DefaultMaxSkew] ahead; any root but
-// AWS's. What loosens these is named Unsafe, but for roots (Policy.Roots) and
-// for documents of the past (Expect.At), which are plain choices.
+// AWS's. What loosens these is named Unsafe, but for roots (Policy.Roots), for
+// the times (Policy.MaxAge and MaxSkew) and for documents of the past
+// (Expect.At), which are plain choices.
 //
 // # Errors
 //

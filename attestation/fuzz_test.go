@@ -3,11 +3,14 @@ package attestation_test
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/internal/realdoc"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
 )
@@ -22,6 +25,9 @@ func FuzzParse(f *testing.F) {
 		f.Add(raw)
 		f.Add(join([]byte{0xd2}, raw))
 	}
+	for _, real := range realDocuments(f) {
+		f.Add(real)
+	}
 	f.Fuzz(checkParse)
 }
 
@@ -34,9 +40,32 @@ func FuzzPayload(f *testing.F) {
 		f.Add(append(fields[:len(fields):len(fields)], field{name: "later", value: cborOf(map[string]any{"a": []int{1, -1}, "b": true})}).encode())
 		f.Add(bytes.Replace(fields.encode(), cborOf("pcrs"), cborOf("nitrotpm_pcrs"), 1))
 	}
+	for _, real := range realDocuments(f) {
+		var message []cbor.RawMessage
+		var payload []byte
+		if cbor.Unmarshal(real, &message) == nil && len(message) == 4 && cbor.Unmarshal(message[2], &payload) == nil {
+			f.Add(payload)
+		}
+	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		checkParse(t, join([]byte{0x84, 0x44, 0xa1, 0x01, 0x38, 0x22, 0xa0}, cborOf(payload), cborOf(make([]byte, attestation.SignatureSize))))
 	})
+}
+
+// realDocuments are the recorded ones, good and bad, where there are any.
+func realDocuments(f *testing.F) [][]byte {
+	f.Helper()
+	dir := os.Getenv("KEYVOUCH_FIXTURES")
+	if dir == "" {
+		return nil
+	}
+	var documents [][]byte
+	for _, folder := range []string{"attestation", "attestation-negative"} {
+		for _, e := range realdoc.Manifest(f, filepath.Join(dir, folder)) {
+			documents = append(documents, e.Raw)
+		}
+	}
+	return documents
 }
 
 func checkParse(t *testing.T, raw []byte) {

@@ -41,4 +41,7 @@ const (
 	DefaultMaxAge = 5 * time.Minute
 	// DefaultMaxSkew is how far the verifier's clock may be behind AWS's.
 	DefaultMaxSkew = time.Minute
+
+	// maxMaxSkew bounds Policy.MaxSkew: a clock that is further off is wrong.
+	maxMaxSkew = time.Hour
 )

@@ -71,6 +71,12 @@ func TestParseMeasurement(t *testing.T) {
 			attestation.Measurement{Name: "app 1.2", PCRs: map[int]attestation.PCR{0: a, 8: b}}},
 		{"no algorithm", `{"Name": "x", "Measurements": {"PCR31": "` + hexA + `"}}`, attestation.Measurement{Name: "x", PCRs: map[int]attestation.PCR{31: a}}},
 
+		{"Measurements twice", `{"Measurements": {"PCR0": "` + hexA + `"}, "Measurements": {"PCR0": "` + hexB + `"}}`, attestation.Measurement{}},
+		{"Measurements and measurements", `{"Measurements": {"PCR0": "` + hexA + `"}, "measurements": {"PCR0": "` + hexB + `"}}`, attestation.Measurement{}},
+		{"MEASUREMENTS alone", `{"MEASUREMENTS": {"PCR0": "` + hexA + `"}}`, attestation.Measurement{}},
+		{"with a long s", `{"mea\u017furements": {"PCR0": "` + hexA + `"}}`, attestation.Measurement{}},
+		{"name twice", `{"Name": "a", "Name": "b", "Measurements": {"PCR0": "` + hexA + `"}}`, attestation.Measurement{}},
+		{"a number as name", `{"Name": 1, "Measurements": {"PCR0": "` + hexA + `"}}`, attestation.Measurement{}},
 		{"empty", ``, attestation.Measurement{}},
 		{"no object", `[]`, attestation.Measurement{}},
 		{"no measurements", `{}`, attestation.Measurement{}},

@@ -3,6 +3,7 @@ package attestation
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -54,25 +55,70 @@ func (m *Measurement) UnmarshalJSON(text []byte) error {
 	if len(text) > MaxMeasurementSize {
 		return fail(ReasonInvalidPolicy, "measurement", "is %d bytes, more than %d", len(text), MaxMeasurementSize)
 	}
-	var file struct {
-		Name         string
-		ImageName    string
-		ImageVersion string
-		Measurements json.RawMessage
+	file, err := parseMeasurementFile(text)
+	if err != nil {
+		return err
 	}
-	if err := json.Unmarshal(text, &file); err != nil {
-		return &Error{Reason: ReasonInvalidPolicy, Field: "measurement", Detail: "is not the JSON that nitro-cli prints", Err: err}
-	}
-	pcrs, err := parsePCRMembers(file.Measurements)
+	pcrs, err := parsePCRMembers(file.measurements)
 	if err != nil {
 		return err
 	}
 	m.PCRs = pcrs
-	m.Name = file.Name
+	m.Name = file.name
 	if m.Name == "" {
-		m.Name = strings.TrimSpace(file.ImageName + " " + file.ImageVersion)
+		m.Name = strings.TrimSpace(file.imageName + " " + file.imageVersion)
 	}
 	return nil
+}
+
+type measurementFile struct {
+	name, imageName, imageVersion string
+	measurements                  json.RawMessage
+}
+
+// parseMeasurementFile reads the outer object member by member: encoding/json
+// would fold the case of names and let the last of several win, so that another
+// tool, or a reviewer, could see other PCRs in the file than this package does.
+func parseMeasurementFile(text []byte) (measurementFile, error) {
+	malformed := func(err error) error {
+		return &Error{Reason: ReasonInvalidPolicy, Field: "measurement", Detail: "is not the JSON that nitro-cli prints", Err: err}
+	}
+	if !json.Valid(text) {
+		return measurementFile{}, malformed(errors.New("no JSON, or more than one value"))
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return measurementFile{}, malformed(errors.New("no object"))
+	}
+	var file measurementFile
+	members := map[string]any{
+		"Name": &file.name, "ImageName": &file.imageName, "ImageVersion": &file.imageVersion, "Measurements": &file.measurements,
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return measurementFile{}, malformed(err)
+		}
+		name := token.(string)
+		var value any = new(json.RawMessage)
+		for known, target := range members {
+			if name != known && strings.EqualFold(name, known) {
+				return measurementFile{}, malformed(fmt.Errorf("the member %s differs from %s only by case", shortText(name), known))
+			}
+			if name == known {
+				value = target
+			}
+		}
+		if seen[name] {
+			return measurementFile{}, malformed(fmt.Errorf("the member %s occurs twice", shortText(name)))
+		}
+		seen[name] = true
+		if err := d.Decode(value); err != nil {
+			return measurementFile{}, malformed(err)
+		}
+	}
+	return file, nil
 }
 
 // parsePCRMembers reads the object with the PCRs member by member, since

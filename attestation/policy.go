@@ -41,7 +41,8 @@ type Policy struct {
 	// certificate lives three hours, so more than that has no effect.
 	MaxAge time.Duration
 	// MaxSkew is how far the verifier's clock may be behind the time stamps of
-	// AWS; zero means DefaultMaxSkew. It doesn't prolong anything's end.
+	// AWS, at most an hour; zero means DefaultMaxSkew. It doesn't prolong
+	// anything's end.
 	MaxSkew time.Duration
 	// Roots lists the root certificates to trust; nil means AWSNitroRoot
 	// alone. Other partitions (China, isolated) have roots of their own, and so
@@ -106,8 +107,8 @@ func (p *Policy) validate() error {
 		return invalid("UnsafeAnyMeasurement", "is set beside Measurements; choose one")
 	case p.MaxAge < 0:
 		return invalid("MaxAge", "is negative: %v", p.MaxAge)
-	case p.MaxSkew < 0:
-		return invalid("MaxSkew", "is negative: %v", p.MaxSkew)
+	case p.MaxSkew < 0 || p.MaxSkew > maxMaxSkew:
+		return invalid("MaxSkew", "is %v, not 0 to %v; set the clock instead", p.MaxSkew, maxMaxSkew)
 	case p.Roots != nil && len(p.Roots) == 0:
 		return invalid("Roots", "is empty but not nil: nothing would be trusted; nil means the AWS Nitro root")
 	}
@@ -145,14 +146,17 @@ func (p *Policy) validate() error {
 // most PCRs, so that a zero accepts nearly everyone's.
 func (p *Policy) validatePins(m Measurement, field string) error {
 	pins := p.Platform.ImagePCRs()
-	anchored := false // some PCR that identifies the image is pinned
+	// PCR1 of an enclave, kernel and first ram disk, is nitro-cli's own and
+	// shared by most; a NitroTPM's PCR7 and 12 aren't of one image either.
+	identifies := map[Platform][]int{PlatformEnclave: {PCRImage, PCRApplication}, PlatformNitroTPM: {4}}[p.Platform]
+	anchored := false // some PCR that identifies an image is pinned
 	for _, index := range pins {
 		value, ok := m.PCRs[index]
 		switch {
 		case !ok && !m.UnsafePartial:
 			return fail(ReasonInvalidPolicy, field, "lacks PCR%d; pin PCR%v together, or set UnsafePartial", index, pins)
 		case ok && !value.IsZero():
-			anchored = true
+			anchored = anchored || slices.Contains(identifies, index)
 		case ok && p.Platform == PlatformEnclave && !p.UnsafeAllowDebug:
 			return fail(ReasonInvalidPolicy, field, "PCR%d is all zero, as in an enclave in debug mode; build-enclave prints the real value, or set UnsafeAllowDebug", index)
 		case ok && p.Platform == PlatformNitroTPM && index != tpmCommandLine:
@@ -166,7 +170,7 @@ func (p *Policy) validatePins(m Measurement, field string) error {
 	}
 	for _, index := range sortedIndices(m.PCRs) {
 		if m.PCRs[index].IsZero() {
-			return fail(ReasonInvalidPolicy, field, "PCR%d is all zero, as it is in most enclaves: beside a zero, pin one of PCR%v", index, pins)
+			return fail(ReasonInvalidPolicy, field, "PCR%d is all zero, as it is in most enclaves: beside a zero, pin one of PCR%v", index, identifies)
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyvouch/keyvouch/attestation"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
@@ -57,6 +58,8 @@ func TestInvalidPolicies(t *testing.T) {
 		{"PCR-1", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{-1: one}, UnsafePartial: true}}}, "Measurements[0]"},
 		{"zero PCR8 alone", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{8: {}}, UnsafePartial: true}}}, "Measurements[0]"},
 		{"zero PCR8 beside PCR3", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{3: one, 8: {}}, UnsafePartial: true}}}, "Measurements[0]"},
+		{"zero PCR8 beside PCR1", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{1: one, 8: {}}, UnsafePartial: true}}}, "Measurements[0]"},
+		{"a day's skew", attestation.Policy{Measurements: []attestation.Measurement{good}, MaxSkew: 24 * time.Hour}, "MaxSkew"},
 		{"zero PCR7 of a TPM", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{4: one, 7: {}, 12: {}}}}, Platform: attestation.PlatformNitroTPM}, "Measurements[0]"},
 		{"zero PCR12 of a TPM alone", attestation.Policy{Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{12: {}}, UnsafePartial: true}}, Platform: attestation.PlatformNitroTPM}, "Measurements[0]"},
 		{"any and some", attestation.Policy{Measurements: []attestation.Measurement{good}, UnsafeAnyMeasurement: true}, "UnsafeAnyMeasurement"},

@@ -139,10 +139,13 @@ func looseDER(c *x509.Certificate) string {
 	if c.PublicKeyAlgorithm == x509.ECDSA && !derIsSequenceOf(derElement(spki, 0), derOID, derOID) {
 		return "public key's algorithm"
 	}
-	// Each time is of one of two types.
-	validity := derElement(tbs, validityAt)
-	if !derIsSequenceOf(validity, derUTCTime, derUTCTime) && !derIsSequenceOf(validity, derUTCTime, derTime) &&
-		!derIsSequenceOf(validity, derTime, derUTCTime) && !derIsSequenceOf(validity, derTime, derTime) {
+	// A bit string that isn't of whole bytes would be shifted by Go's parser.
+	for _, bits := range [][]byte{derElement(certificate, 2), derElement(spki, 1)} {
+		if _, content, _, ok := nextDER(bits); !ok || len(content) == 0 || content[0] != 0 {
+			return "signature or public key"
+		}
+	}
+	if !derIsValidity(derElement(tbs, validityAt)) {
 		return "validity"
 	}
 	for _, at := range []int{issuerAt, subjectAt} {
@@ -167,12 +170,35 @@ func derElement(der []byte, i int) []byte {
 	}
 }
 
+// derIsValidity reports whether der is two times as RFC 5280 section 4.1.2.5 has
+// them: with seconds, in UTC, of the type that the year demands.
+func derIsValidity(der []byte) bool {
+	tag, times, rest, ok := nextDER(der)
+	if !ok || tag != derSequence || len(rest) != 0 {
+		return false
+	}
+	n := 0
+	for ; len(times) > 0; n++ {
+		var t []byte
+		if tag, t, times, ok = nextDER(times); !ok || len(t) == 0 || t[len(t)-1] != 'Z' {
+			return false
+		}
+		switch {
+		case tag == derUTCTime && len(t) == len("YYMMDDHHMMSSZ"):
+		case tag == derTime && len(t) == len("YYYYMMDDHHMMSSZ") && string(t[:4]) >= "2050":
+		default:
+			return false
+		}
+	}
+	return n == 2
+}
+
 // derIsName reports whether der is a Name: a sequence of sets of attributes, of
 // a type and a value each.
 func derIsName(der []byte) bool {
 	tag, sets, rest, ok := nextDER(der)
 	return ok && tag == derSequence && len(rest) == 0 && derEach(sets, derSet, func(set []byte) bool {
-		return derEach(set, derSequence, func(attribute []byte) bool {
+		return len(set) > 0 && derEach(set, derSequence, func(attribute []byte) bool {
 			value := derElement(attribute, 1)
 			return value != nil && derIs(attribute, derOID, int(value[0]))
 		})

@@ -185,3 +185,27 @@ func FuzzStrictDER(f *testing.F) {
 		}
 	})
 }
+
+func TestValidityDER(t *testing.T) {
+	utc, general := func(s string) *derNode { return &derNode{tag: derUTCTime, body: []byte(s)} }, func(s string) *derNode { return &derNode{tag: derTime, body: []byte(s)} }
+	for _, c := range []struct {
+		name  string
+		times []*derNode
+		good  bool
+	}{
+		{"two of this century", []*derNode{utc("260314110000Z"), utc("260314140000Z")}, true},
+		{"one after 2049", []*derNode{utc("260314110000Z"), general("20500314140000Z")}, true},
+		{"one", []*derNode{utc("260314110000Z")}, false},
+		{"three", []*derNode{utc("260314110000Z"), utc("260314140000Z"), utc("260314140000Z")}, false},
+		{"without seconds", []*derNode{utc("2603141100Z"), utc("260314140000Z")}, false},
+		{"with an offset", []*derNode{utc("260314110000+0100"), utc("260314140000Z")}, false},
+		{"general before 2050", []*derNode{utc("260314110000Z"), general("20260314140000Z")}, false},
+		{"general with an offset", []*derNode{utc("260314110000Z"), general("20500314140000+0100")}, false},
+		{"of another type", []*derNode{utc("260314110000Z"), {tag: derOctets, body: []byte("260314140000Z")}}, false},
+	} {
+		validity := &derNode{tag: derSequence, kids: c.times, open: true}
+		if got := derIsValidity(validity.der()); got != c.good {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
