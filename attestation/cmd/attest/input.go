@@ -41,14 +41,26 @@ func (p *program) document(name string) (input, error) {
 	} else {
 		data, err = readFile(name, maxInputSize)
 	}
+	if errors.Is(err, errTooLarge) {
+		return input{}, unfit(attestation.ReasonDocumentSize, name, err)
+	}
 	if err != nil {
 		return input{}, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(data) == 0 {
+		return input{}, unfit(attestation.ReasonDocumentSize, name, errors.New("is empty"))
 	}
 	in, err := decode(data)
 	if err != nil {
-		return input{}, fmt.Errorf("%s: %w", name, err)
+		return input{}, unfit(attestation.ReasonNotSign1, name, err)
 	}
 	return in, nil
+}
+
+// unfit rejects an input that was read but can't be a document. That is a
+// verdict on it, as any other, and no mistake of the caller's.
+func unfit(reason attestation.Reason, name string, err error) error {
+	return &attestation.Error{Reason: reason, Field: name, Detail: err.Error()}
 }
 
 func readFile(name string, limit int) ([]byte, error) {
@@ -69,13 +81,15 @@ func pathless(err error) error {
 	return err
 }
 
+var errTooLarge = errors.New("too large")
+
 func readBounded(r io.Reader, limit int) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(data) > limit {
-		return nil, fmt.Errorf("more than %d bytes; that is too large", limit)
+		return nil, fmt.Errorf("more than %d bytes; that is %w", limit, errTooLarge)
 	}
 	return data, nil
 }

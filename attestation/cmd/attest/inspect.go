@@ -23,7 +23,7 @@ func (p *program) inspect(args []string) error {
 	}
 	in, err := p.document(set.Arg(0))
 	if err != nil {
-		return err
+		return p.reject("no attestation document", err, *asJSON)
 	}
 	u, err := attestation.ParseUnverified(in.raw)
 	if err != nil {

@@ -58,6 +58,12 @@ func (f *verifyFlags) report(d *attestation.Document, policy attestation.Policy)
 	if f.anyMeasurement {
 		v.leave("measurement", "--any-measurement: any image of any AWS customer passes")
 	}
+	for _, index := range policy.Platform.ImagePCRs() {
+		if !f.anyMeasurement && !slices.Contains(d.Checked.PCRs, index) {
+			v.leave("image", fmt.Sprintf("only PCR%v together stand for the whole image, and not all were compared", policy.Platform.ImagePCRs()))
+			break
+		}
+	}
 	if !d.Checked.Nonce {
 		v.leave("nonce", "no --nonce: the document may be a replay")
 	}

@@ -38,12 +38,15 @@ func (p *program) verify(args []string) error {
 	if err := p.parse(set, verifySynopsis, args, 1); err != nil {
 		return err
 	}
+	if f.atDocument && f.maxAge != 0 {
+		return errors.New("--max-age has no effect beside --at document, which judges a document at its own time; choose one")
+	}
 	if err := f.complete(p.stderr); err != nil {
 		return err
 	}
 	in, err := p.document(set.Arg(0))
 	if err != nil {
-		return err
+		return p.reject(rejected, err, f.json)
 	}
 	policy, expect, err := f.policy(in.raw)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	anjuna "github.com/anjuna-security/go-nitro-attestation/attestdoc"
 	blocky "github.com/blocky/nitrite"
 	hf "github.com/hf/nitrite"
 
@@ -61,8 +62,19 @@ func hfVerify(d document) error {
 	return err
 }
 
-// verifyReal compares verifiers on documents that AWS signed. Other peers take
-// no time to verify at, and these documents have expired.
+// anjunaVerify verifies as of the document's time: that peer's clock is a
+// variable.
+func anjunaVerify(d document) error {
+	anjuna.Now = func() time.Time { return d.at }
+	signed, err := anjuna.FromBytes(d.raw)
+	if err != nil {
+		return err
+	}
+	return signed.Validate()
+}
+
+// verifyReal compares verifiers on documents that AWS signed, as of their own
+// time, since they have expired. What can't be told a time isn't among them.
 func verifyReal() (*suite, error) {
 	documents, err := realDocuments()
 	if err != nil {
@@ -98,6 +110,7 @@ func verifyReal() (*suite, error) {
 				_, err := other.Verify(d.raw)
 				return err
 			})},
+			{name: "anjuna", batch: over(documents, anjunaVerify)},
 			{name: "keyvouch, uncached", batch: over(documents, uncached)},
 			{name: "keyvouch, leaf cached", batch: over(documents, cached)},
 			// The least that verifying a document can take.
