@@ -268,13 +268,15 @@ func TestDryRun(t *testing.T) {
 // The context's end is the SDK's to tell, and isn't taken for a broken channel.
 func TestContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
+	returned := make(chan struct{})
 	s := newStub(t, func(stubRequest) (int, any) {
 		cancel()
-		<-ctx.Done()
+		<-returned // an answer now could be there before the cancellation is noticed
 		return fails("InternalFailure")
 	})
 	client, _ := s.client(t)
 	out, err := client.Decrypt(ctx, decryptInput)
+	close(returned)
 	var ours *Error
 	if out != nil || !errors.Is(err, context.Canceled) || errors.As(err, &ours) && ours.Reason != ReasonAttestation {
 		t.Errorf("output %v, error %v", out, err)
