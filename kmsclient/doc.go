@@ -105,8 +105,8 @@
 //
 // The RSA key, TLS and all else take their randomness from crypto/rand, that is
 // from the kernel. Seed the kernel from the NSM at boot, before New, if nothing
-// else does: read from the *nsm.Session and write to /dev/random, with the
-// ioctl that credits it. crypto/rsa takes no other reader since Go 1.26.
+// else does: package nsm's documentation says how. crypto/rsa takes no other
+// reader since Go 1.26.
 //
 // # Credentials
 //

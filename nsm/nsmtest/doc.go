@@ -53,9 +53,11 @@
 // # Recording and replaying
 //
 // A [Recorder] writes down what passes between a session and any device,
-// hardware included. A [Recording] replays it: a session that was recorded once
-// inside an enclave can be tested anywhere, its documents with a verifier whose
-// clock is set to [Recording.Started]. The file is JSON:
+// hardware included. A [Recording] replays it anywhere, to a program that sends
+// the same bytes in the same order. A program that makes a nonce or a key at run
+// time doesn't, a client of package kmsclient among them: for those use a software
+// NSM. Judge a recorded document as of the time of its exchange, which an
+// attestation verifier takes as Expect.At. The file is JSON:
 //
 //	{
 //	  "format": "keyvouch-nsm-recording/2",
