@@ -56,8 +56,8 @@
 // hardware included. A [Recording] replays it anywhere, to a program that sends
 // the same bytes in the same order. A program that makes a nonce or a key at run
 // time doesn't, a client of package kmsclient among them: for those use a software
-// NSM. Judge a recorded document as of the time of its exchange, which an
-// attestation verifier takes as Expect.At. The file is JSON:
+// NSM. Judge a recorded document with a verifier whose clock is set to the time
+// of its exchange. The file is JSON:
 //
 //	{
 //	  "format": "keyvouch-nsm-recording/2",

@@ -38,8 +38,8 @@ type Recording struct {
 	// Comment says where the recording comes from.
 	Comment string
 
-	// Started is the time of the recording's start. A document is to be judged
-	// as of its own exchange's time, At.
+	// Started is the time of the recording's start. A document is to be judged by
+	// a clock set to its own exchange's time, At.
 	Started time.Time
 
 	// Root is the certificate that vouches for the documents in the recording,
