@@ -5,12 +5,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/kmsclient"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/vsockproxy"
 )
@@ -76,15 +73,12 @@ func (e *realEnclave) release(ctx context.Context, r *report) error {
 		return nil // no relying party would go on
 	}
 
-	if os.Getenv("AWS_ACCESS_KEY_ID") == "" || os.Getenv("AWS_SECRET_ACCESS_KEY") == "" {
-		return errors.New("no AWS credentials: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for a role's, AWS_SESSION_TOKEN in the enclave's environment")
+	config, err := kmsclient.LoadConfig(ctx, kmsclient.ConfigOptions{Region: e.region})
+	if err != nil {
+		return err
 	}
 	_, err = release(ctx, r, session, releaseRequest{
-		config: aws.Config{
-			Region: e.region,
-			Credentials: credentials.NewStaticCredentialsProvider(
-				os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")),
-		},
+		config:     config,
 		proxy:      proxy,
 		keyID:      e.keyID,
 		ciphertext: ciphertext,
