@@ -96,6 +96,14 @@ func checkCertificate(c *x509.Certificate, i, n int) error {
 	return nil
 }
 
+// publicPoint returns a certificate's public key as it stands there: a point on
+// P-384, for a certificate that checkCertificate passed.
+func publicPoint(c *x509.Certificate) []byte {
+	_, spki, _, _ := nextDER(c.RawSubjectPublicKeyInfo)
+	_, bits, _, _ := nextDER(derElement(spki, 1))
+	return bits[min(1, len(bits)):] // after the count of unused bits, which is 0
+}
+
 func keyName(c *x509.Certificate) string {
 	if key, ok := c.PublicKey.(*ecdsa.PublicKey); ok {
 		return "ECDSA on " + key.Curve.Params().Name

@@ -47,7 +47,9 @@ func (v *Verifier) verifyChain(p *payload, now, start time.Time) ([]*x509.Certif
 				return nil, nil, in(pathField(i, len(path)), err)
 			}
 			path[i] = c
-			fresh = append(fresh, cacheEntry{key, c})
+			if v.cache != nil {
+				fresh = append(fresh, cacheEntry{key, c})
+			}
 		}
 		if err := checkLink(path[i-1], path[i]); err != nil {
 			return nil, nil, in(pathField(i, len(path)), err)

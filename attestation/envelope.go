@@ -2,7 +2,7 @@ package attestation
 
 import (
 	"bytes"
-	"crypto/ecdsa"
+	"crypto/x509"
 	"encoding/hex"
 
 	"github.com/veraison/go-cose"
@@ -95,7 +95,7 @@ func textHint(raw []byte) string {
 }
 
 // verify checks the ES384 signature over the received payload bytes.
-func (e envelope) verify(key *ecdsa.PublicKey) error {
+func (e envelope) verify(signer *x509.Certificate) error {
 	message := cose.UntaggedSign1Message{
 		Headers: cose.Headers{
 			RawProtected: rawProtectedES384,
@@ -104,7 +104,7 @@ func (e envelope) verify(key *ecdsa.PublicKey) error {
 		Payload:   e.payload,
 		Signature: e.signature,
 	}
-	if err := message.Verify(nil, es384.Verifier{Key: key}); err != nil {
+	if err := message.Verify(nil, es384.Verifier{Point: publicPoint(signer)}); err != nil {
 		return &Error{Reason: ReasonSignature, Field: "signature", Detail: "doesn't verify with the certificate's key: the document was altered or signed by another key", Err: err}
 	}
 	return nil

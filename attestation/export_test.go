@@ -1,7 +1,6 @@
 package attestation
 
 import (
-	"crypto/ecdsa"
 	"crypto/x509"
 	"sync/atomic"
 )
@@ -16,9 +15,9 @@ func CountSignatures(v *Verifier) *atomic.Int64 {
 		return check(parent, child)
 	}
 	checkEnvelope := v.checkEnvelope
-	v.checkEnvelope = func(e envelope, key *ecdsa.PublicKey) error {
+	v.checkEnvelope = func(e envelope, signer *x509.Certificate) error {
 		n.Add(1)
-		return checkEnvelope(e, key)
+		return checkEnvelope(e, signer)
 	}
 	return &n
 }

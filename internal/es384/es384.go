@@ -1,24 +1,32 @@
-// Package es384 verifies ES384 signatures: ECDSA on P-384 with SHA-384, as the
-// two numbers of 48 bytes each one after the other (RFC 9053 section 2.1).
+// Package es384 verifies ES384 signatures, ECDSA on P-384 with SHA-384: those of
+// COSE, two numbers of 48 bytes one after the other (RFC 9053 section 2.1), and
+// those of certificates, a DER sequence of the two (RFC 3279 section 2.2.3).
 package es384
 
 import (
-	"bytes"
 	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/sha512"
 
 	"github.com/veraison/go-cose"
 )
 
-// SignatureSize is the size of a signature in bytes.
-const SignatureSize = 96
+// SignatureSize is the size of a COSE signature in bytes.
+const SignatureSize = 2 * numberSize
 
-// Verifier is a cose.Verifier for one key, which must be on P-384. Go-cose's own
-// would check once more that the key is on its curve, which the parser of its
-// certificate has done, and take the signature through big integers.
-//
-// It is safe for concurrent use.
-type Verifier struct{ Key *ecdsa.PublicKey }
+const (
+	// numberSize is the size of P-384's numbers in bytes.
+	numberSize = 48
+	// pointSize is the size of an uncompressed point in bytes (SEC 1 section
+	// 2.3.3).
+	pointSize = 1 + 2*numberSize
+)
+
+// Verifier is a cose.Verifier for one key, given as an uncompressed point on
+// P-384, which is how a certificate holds it. With anything else nothing
+// verifies. It is safe for concurrent use.
+type Verifier struct{ Point []byte }
 
 // Algorithm returns ES384.
 func (v Verifier) Algorithm() cose.Algorithm { return cose.AlgorithmES384 }
@@ -30,32 +38,30 @@ func (v Verifier) Verify(content, signature []byte) error {
 		return cose.ErrVerification
 	}
 	digest := sha512.Sum384(content)
-	// crypto/ecdsa refuses r and s that aren't 1 to n-1.
-	if !ecdsa.VerifyASN1(v.Key, digest[:], derSignature(signature)) {
+	valid := false
+	if fips140.Enabled() {
+		valid = verifyFIPS(v.Point, digest, derSignature(signature))
+	} else {
+		valid = verify(v.Point, digest, signature[:numberSize], signature[numberSize:])
+	}
+	if !valid {
 		return cose.ErrVerification
 	}
 	return nil
 }
 
-const (
-	derInteger  = 0x02
-	derSequence = 0x30
-)
-
-// derSignature writes r ‖ s as the ECDSA-Sig-Value of RFC 3279 section 2.2.3.
-func derSignature(signature []byte) []byte {
-	const half = SignatureSize / 2
-	der := make([]byte, 2, 2+2*(2+1+half))
-	for _, number := range [][]byte{signature[:half], signature[half:]} {
-		number = bytes.TrimLeft(number, "\x00")
-		sign := 0
-		if len(number) == 0 || number[0] >= 0x80 {
-			sign = 1 // a zero before it, or it would be negative; or zero itself
-		}
-		der = append(der, derInteger, byte(sign+len(number)))
-		der = append(der, make([]byte, sign)...)
-		der = append(der, number...)
+// VerifyDER reports whether the signature, in a certificate's form, is over the
+// content and of the key, an uncompressed point on P-384.
+func VerifyDER(point, content, signature []byte) bool {
+	digest := sha512.Sum384(content)
+	if fips140.Enabled() {
+		return verifyFIPS(point, digest, signature)
 	}
-	der[0], der[1] = derSequence, byte(len(der)-2)
-	return der
+	r, s, ok := parseDER(signature)
+	return ok && verify(point, digest, r, s)
+}
+
+func verifyFIPS(point []byte, digest [sha512.Size384]byte, signature []byte) bool {
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P384(), point)
+	return err == nil && ecdsa.VerifyASN1(key, digest[:], signature)
 }

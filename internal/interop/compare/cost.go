@@ -12,9 +12,10 @@ type cost struct {
 	bytes, allocs float64
 }
 
-// minCPU is the CPU time that a measurement takes at least, in seconds, so that
-// the clock's resolution doesn't show.
-const minCPU = 0.25
+// minCPU is the CPU time that a measurement takes at least, in seconds: enough
+// that the clock's resolution doesn't show, and little enough that the machine is
+// as fast for one contestant of a round as for the next.
+const minCPU = 0.1
 
 func measure(c contestant) (cost, error) {
 	whole, err := measureWhole(c)

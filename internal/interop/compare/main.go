@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 10, "interleaved rounds")
+	rounds := flag.Int("rounds", 25, "interleaved rounds")
 	flag.Parse()
 	if flag.NArg() > 0 || *rounds < 1 {
 		flag.Usage()

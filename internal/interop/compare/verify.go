@@ -113,7 +113,7 @@ func verifyReal() (*suite, error) {
 			{name: "anjuna", batch: over(documents, anjunaVerify)},
 			{name: "keyvouch, uncached", batch: over(documents, uncached)},
 			{name: "keyvouch, leaf cached", batch: over(documents, cached)},
-			// The least that verifying a document can take.
+			// The least that a verifier on the standard library can take.
 			{name: "crypto/ecdsa, one signature", batch: over(documents, verifySignature)},
 		},
 	}, nil
