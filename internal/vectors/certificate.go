@@ -24,6 +24,7 @@ type certificate struct {
 	hash                crypto.Hash // of an ECDSA signature
 	issuer, subject     []byte
 	notBefore, notAfter time.Time
+	validity            []byte // both times, if they aren't these two as X.509 writes them
 	validityTail        []byte
 	spki                []byte
 	extensions          extensions // none at all if empty
@@ -98,9 +99,13 @@ func (l *lab) issue(c *certificate, issuer crypto.Signer) []byte {
 	if inner == nil {
 		inner = algorithm
 	}
+	validity := c.validity
+	if validity == nil {
+		validity = join(l.asn1(c.notBefore.UTC()), l.asn1(c.notAfter.UTC()))
+	}
 	tbs := der(derSequence,
 		c.version, l.asn1(c.serial), inner, c.issuer,
-		der(derSequence, l.asn1(c.notBefore.UTC()), l.asn1(c.notAfter.UTC()), c.validityTail),
+		der(derSequence, validity, c.validityTail),
 		c.subject, c.spki, c.extensionList(l), c.tbsTail)
 	signature := c.sign
 	if signature == nil {

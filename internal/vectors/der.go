@@ -16,6 +16,7 @@ const (
 	derOID             = 0x06
 	derUTF8String      = 0x0c
 	derPrintableString = 0x13
+	derUTCTime         = 0x17
 	derGeneralizedTime = 0x18
 	derSequence        = 0x30
 	derSet             = 0x31

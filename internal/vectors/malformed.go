@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"math/big"
+	"time"
 
 	"github.com/keyvouch/keyvouch/attestation"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
@@ -68,6 +69,33 @@ func (l *lab) malformed() File {
 			{"extension-critical-1", "has an extension whose critical is neither true nor false: 0x01", func(c *certificate) {
 				c.rawExtensions = unknownExtension(1)
 			}},
+			{"validity-without-seconds", "has a validity whose times lack their seconds", func(c *certificate) {
+				c.validity = join(c.time(derUTCTime, "0601021504Z", c.notBefore), c.time(derUTCTime, "0601021504Z", c.notAfter))
+			}},
+			{"validity-with-offset", "has a validity whose end is in another time zone than UTC", func(c *certificate) {
+				c.validity = join(c.time(derUTCTime, utcTime, c.notBefore), c.time(derUTCTime, "060102150405+0000", c.notAfter))
+			}},
+			{"validity-generalized", "has a validity whose end is a GeneralizedTime, which is for years after 2049", func(c *certificate) {
+				c.validity = join(c.time(derUTCTime, utcTime, c.notBefore), c.time(derGeneralizedTime, "20060102150405Z", c.notAfter))
+			}},
+			{"validity-with-fraction", "has a validity whose end has a fraction of a second", func(c *certificate) {
+				c.validity = join(c.time(derUTCTime, utcTime, c.notBefore), c.time(derGeneralizedTime, "20060102150405.5Z", c.notAfter))
+			}},
+			{"validity-one-time", "has a validity of one time", func(c *certificate) { c.validity = c.time(derUTCTime, utcTime, c.notBefore) }},
+			{"key-unused-bit", "says that its public key's last bit is unused", func(c *certificate) {
+				parts := derElements(c.spki)
+				c.spki = der(derSequence, parts[0], der(derBitString, []byte{1}, derContent(parts[1])[1:]))
+			}},
+			{"key-usage-zeros", "has a key usage that ends in bits that aren't set", func(c *certificate) {
+				usage := bytes.Clone(c.extensions[c.extensions.index(oidKeyUsage)].Value)
+				usage[2] = 0 // unused bits
+				c.setExtension(oidKeyUsage, true, usage)
+			}},
+			{"key-usage-nine-unused-bits", "has a key usage with nine bits of its last byte unused", func(c *certificate) {
+				usage := bytes.Clone(c.extensions[c.extensions.index(oidKeyUsage)].Value)
+				usage[2] = 9
+				c.setExtension(oidKeyUsage, true, usage)
+			}},
 			{"serial-negative", "has a negative serial number", func(c *certificate) { c.serial = big.NewInt(-1) }},
 		} {
 			f.reject(malformed, name+"-"+c.name, "The "+name+" certificate "+c.comment+".", l.with(level, c.edit))
@@ -99,6 +127,21 @@ func (l *lab) malformed() File {
 		c.setExtension(oidKeyUsage, true, []byte{derBitString, 2, 7, 0xff})
 	}))
 
+	f.reject(malformed, "leaf-basic-constraints-explicit-false", "The leaf certificate says that it is no CA, which DER leaves out.", l.with(leaf, func(c *certificate) {
+		c.setExtension(oidBasicConstraints, true, der(derSequence, der(derBoolean, []byte{0})))
+	}))
+	f.reject(malformed, "instance-basic-constraints-ca-1", "The instance certificate is a CA by the value 0x01, where DER has 0xff.", l.with(instance, func(c *certificate) {
+		c.setExtension(oidBasicConstraints, true, der(derSequence, der(derBoolean, []byte{1}), der(derInteger, []byte{0})))
+	}))
+	f.reject(malformed, "instance-key-identifier-trailing-element", "The instance certificate has an element after its subject key identifier.", l.with(instance, func(c *certificate) {
+		c.setExtension(oidSubjectKeyID, false, join(keyIDExtension(c.keyID()), anElement))
+	}))
+	f.reject(malformed, "instance-authority-key-identifier-trailing-element", "The instance certificate has an element after the identifier of its issuer's key.", l.with(instance, func(c *certificate) {
+		c.setExtension(oidAuthorityKeyID, false, derTail(c.extensions[c.extensions.index(oidAuthorityKeyID)].Value, anElement))
+	}))
+	f.reject(malformed, "leaf-name-without-attribute", "The leaf certificate's subject has a set of no attributes.", l.with(leaf, func(c *certificate) {
+		c.subject = derTail(c.subject, der(derSet))
+	}))
 	f.reject(malformed, "leaf-name-trailing-element", "The leaf certificate's subject has an attribute with an element after its value.", l.with(leaf, func(c *certificate) {
 		c.subject = nameOf(derUTF8String, "an enclave", anElement)
 	}))
@@ -119,6 +162,13 @@ func (l *lab) malformed() File {
 	f.accept("leaf-of-1024-bytes", "The leaf certificate has 1024 bytes, the most there may be.", l.under(l.padded(1024)))
 	f.reject(attestation.ReasonFieldSize, "leaf-of-1025-bytes", "The leaf certificate is sound but for its 1025 bytes.", l.under(l.padded(1025)))
 	return *f
+}
+
+// utcTime is how X.509 writes a time before 2050.
+const utcTime = "060102150405Z"
+
+func (*certificate) time(tag byte, layout string, t time.Time) []byte {
+	return der(tag, []byte(t.UTC().Format(layout)))
 }
 
 // unknownExtension spells out whether it is critical.
