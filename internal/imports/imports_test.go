@@ -34,6 +34,8 @@ var may = map[string][]string{
 	module + "/internal/cms":           nil,
 	module + "/internal/es384":         nil,
 	module + "/kmsclient":              {module + "/nsm", module + "/internal/cms", module + "/attestation", module + "/internal/es384"},
+	module + "/kmsclient/cmd/kmstool": {module + "/kmsclient", module + "/nsm", module + "/vsockproxy",
+		module + "/internal/cms", module + "/attestation", module + "/internal/es384"},
 }
 
 type goPackage struct {

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/keyvouch/keyvouch/kmsclient"
+	"github.com/keyvouch/keyvouch/vsockproxy"
+)
+
+// entropySize is how many bytes go from the NSM into the kernel's pool: what the
+// NSM gives at once, and more than the pool has.
+const entropySize = 256
+
+// call makes the one call.
+//
+// The session isn't closed. The process ends, which closes the device, and Close
+// would wait up to two minutes for an NSM that hangs.
+func (p *program) call(ctx context.Context, c *command, f *flags) (*output, error) {
+	cfg, err := p.config(ctx, c, f)
+	if err != nil {
+		return nil, err
+	}
+	session, err := p.openNSM()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.seed(ctx, session); err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		// The kernel waits until it has enough of its own.
+		p.say("warning: ", "the NSM's randomness didn't get into the kernel's pool: "+err.Error())
+	}
+	dialer := vsockproxy.Dialer{Endpoint: f.proxy}
+	opts := kmsclient.Options{Dial: dialer.DialContext, RootCAs: p.roots}
+	if f.roots != nil {
+		opts.RootCAs = f.roots
+	}
+	if f.endpointHost != "" {
+		opts.Hosts = []string{f.endpointHost}
+	}
+	if f.pinned() {
+		opts.KeyIDs = []string{f.keyID}
+	} else {
+		opts.UnsafeAnyKey = true
+		p.warnOfKey(c, f)
+	}
+	client, err := kmsclient.New(ctx, cfg, session, opts)
+	if err != nil {
+		return nil, err
+	}
+	return c.call(ctx, client, f)
+}
+
+func (p *program) warnOfKey(c *command, f *flags) {
+	switch {
+	case !c.withKey || f.unsafeAnyKey:
+	case f.keyID == "":
+		p.say("warning: ", "no key is pinned: whoever made the ciphertext may have chosen the plaintext; give the key's full ARN in --key-id, or --unsafe-any-key if that is meant")
+	default:
+		p.say("warning: ", "--key-id isn't a full key ARN, and pins no key: with credentials of another account it is another's key; give the ARN, or --unsafe-any-key if that is meant")
+	}
+}
+
+// config makes the SDK's configuration. The region is never the metadata
+// service's, which is the parent's word.
+func (p *program) config(ctx context.Context, c *command, f *flags) (aws.Config, error) {
+	opts := kmsclient.ConfigOptions{Region: f.region}
+	if opts.Region == "" && f.pinned() {
+		opts.Region = regionOf(f.keyID)
+	}
+	if opts.Region == "" && os.Getenv("AWS_REGION") == "" && os.Getenv("AWS_DEFAULT_REGION") == "" {
+		p.say("warning: ", "neither --region nor AWS_REGION is set: it is "+defaultRegion)
+		opts.Region = defaultRegion
+	}
+	if f.accessKeyID != "" {
+		opts.Credentials = credentials.NewStaticCredentialsProvider(f.accessKeyID, f.secret, f.sessionToken)
+	}
+	if f.imdsFlag != "" {
+		dialer := vsockproxy.Dialer{Endpoint: f.imds}
+		opts.DialIMDS = dialer.DialContext
+	}
+	cfg, err := kmsclient.LoadConfig(ctx, opts)
+	if err != nil {
+		return aws.Config{}, err
+	}
+	// Known here, so that no message can repeat them: see secrets.
+	got, err := cfg.Credentials.Retrieve(ctx)
+	if err != nil {
+		return aws.Config{}, err
+	}
+	f.secret, f.sessionToken = got.SecretAccessKey, got.SessionToken
+	if f.endpoint != "" {
+		cfg.BaseEndpoint = &f.endpoint
+	}
+	f.region, f.configured = cfg.Region, true
+	return cfg, nil
+}
+
+// regionOf returns the region of an ARN, or "" if there is none.
+func regionOf(arn string) string {
+	parts := strings.SplitN(arn, ":", 5)
+	if len(parts) < 5 {
+		return ""
+	}
+	return parts[3]
+}
+
+// seed stirs randomness of the NSM into the kernel's pool, before anything makes
+// a key. Session.Read takes no context, and may hang for two minutes.
+func (p *program) seed(ctx context.Context, random io.Reader) error {
+	done := make(chan error, 1)
+	go func() {
+		pool, err := os.OpenFile(p.entropyPool, os.O_WRONLY, 0)
+		if err != nil {
+			done <- err
+			return
+		}
+		_, err = io.CopyN(pool, random, entropySize)
+		done <- errors.Join(err, pool.Close())
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
