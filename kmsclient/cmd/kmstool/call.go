@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -27,13 +28,14 @@ func (p *program) call(ctx context.Context, c *command, f *flags) (*output, erro
 	if err != nil {
 		return nil, err
 	}
+	f.stage = seeding
 	session, err := p.openNSM()
 	if err != nil {
 		return nil, err
 	}
 	if err := p.seed(ctx, session); err != nil {
 		if ctx.Err() != nil {
-			return nil, err
+			return nil, fmt.Errorf("the NSM doesn't answer: %w", err)
 		}
 		// The kernel waits until it has enough of its own.
 		p.say("warning: ", "the NSM's randomness didn't get into the kernel's pool: "+err.Error())
@@ -52,6 +54,7 @@ func (p *program) call(ctx context.Context, c *command, f *flags) (*output, erro
 		opts.UnsafeAnyKey = true
 		p.warnOfKey(c, f)
 	}
+	f.stage = asking
 	client, err := kmsclient.New(ctx, cfg, session, opts)
 	if err != nil {
 		return nil, err
@@ -100,7 +103,7 @@ func (p *program) config(ctx context.Context, c *command, f *flags) (aws.Config,
 	if f.endpoint != "" {
 		cfg.BaseEndpoint = &f.endpoint
 	}
-	f.region, f.configured = cfg.Region, true
+	f.region = cfg.Region
 	return cfg, nil
 }
 

@@ -54,8 +54,17 @@ type flags struct {
 	length                 int32
 	proxyFlag, imdsFlag    string   // which of two flags named the endpoint
 	ignored                []string // which were given
-	configured             bool     // region and credentials are there; until then all is about those
+	stage                  stage
 }
+
+// stage is how far a call got.
+type stage int
+
+const (
+	configuring stage = iota // region and credentials
+	seeding                  // at the NSM
+	asking                   // KMS, with another visit to the NSM first
+)
 
 // short are the one-letter flags of kmstool_enclave_cli.
 var short = map[string]string{

@@ -106,8 +106,9 @@
 //
 // 0 if the output is printed; 1 if KMS refused, or something failed: then nothing
 // but an error is printed; 2 if it was called wrongly, and nothing was sent to
-// KMS. All takes at most --timeout, a minute if it isn't given. SIGINT and
-// SIGTERM end it early, with 1.
+// KMS. All takes at most --timeout, a minute if it isn't given, but for the
+// ciphertext on the standard input, if that is awaited. SIGINT and SIGTERM end it
+// early, with 1.
 package main
 
 import (

@@ -138,16 +138,19 @@ func (f *flags) hint(err error, reason string) string {
 	if errors.Is(err, nsm.ErrNoDevice) {
 		return "kmstool runs inside a Nitro Enclave only"
 	}
+	_, atNSM := errors.AsType[*nsm.Error](err)
 	switch kmsclient.Reason(reason) {
 	case kmsclient.ReasonChannel, "timeout":
-		if !f.configured {
+		switch {
+		case f.stage == configuring:
 			return fmt.Sprintf("the parent's proxy to the instance metadata service is expected at %v", f.imds)
+		case f.stage == asking && !atNSM:
+			target := f.endpoint
+			if target == "" {
+				target = "KMS in " + f.region
+			}
+			return fmt.Sprintf("the parent's proxy to %s is expected at %v; --proxy-port or --proxy says where else", target, f.proxy)
 		}
-		target := f.endpoint
-		if target == "" {
-			target = "KMS in " + f.region
-		}
-		return fmt.Sprintf("the parent's proxy to %s is expected at %v; --proxy-port or --proxy says where else", target, f.proxy)
 	case kmsclient.ReasonAccessDenied:
 		if !f.json {
 			return "--json shows the PCRs in full"

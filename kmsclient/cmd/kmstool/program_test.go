@@ -90,6 +90,25 @@ func TestMessagesHaveNoSecrets(t *testing.T) {
 	}
 }
 
+// Without flags all is where kmstool_enclave_cli has it.
+func TestEndpointsOfFlags(t *testing.T) {
+	for _, test := range []struct{ args, proxy, imds string }{
+		{"", "vsock://3:8000", ""},
+		{"--proxy-port 8003", "vsock://3:8003", ""},
+		{"--proxy-port=8003 --imds-port=8002", "vsock://3:8003", "vsock://3:8002"},
+		{"-x 1", "vsock://3:1", ""},
+		{"--proxy hybrid:///run/v.sock?port=8000 --imds tcp://127.0.0.1:80", "hybrid:///run/v.sock?port=8000", "tcp://127.0.0.1:80"},
+	} {
+		p := program{}
+		f, err := p.parse(commands["genrandom"], strings.Fields("--length 8 "+test.args))
+		if err != nil {
+			t.Errorf("%s: %v", test.args, err)
+		} else if f.proxy.String() != test.proxy || f.imds.String() != test.imds {
+			t.Errorf("%s: proxy %v, metadata service %v", test.args, f.proxy, f.imds)
+		}
+	}
+}
+
 func TestCiphertext(t *testing.T) {
 	encode := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
 	for _, test := range []struct {

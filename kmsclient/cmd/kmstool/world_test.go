@@ -81,6 +81,7 @@ func newWorld(env *testscript.Env) (err error) {
 		os.WriteFile(filepath.Join(env.WorkDir, "roots.pem"), roots, 0o600),
 		os.WriteFile(filepath.Join(env.WorkDir, "pool"), nil, 0o600),
 		w.imds(),
+		w.silent(),
 	)
 }
 
@@ -184,6 +185,17 @@ func (w *world) imds() error {
 	return w.proxy(at, server.Listener.Addr().String())
 }
 
+// silent listens, and never says anything: connections wait in the kernel.
+func (w *world) silent() error {
+	listener, err := net.Listen("unix", w.path("silent"))
+	if err != nil {
+		return err
+	}
+	w.env.Defer(func() { _ = listener.Close() })
+	w.env.Setenv("SILENT", vsockproxy.Unix(w.path("silent")).String())
+	return nil
+}
+
 // nsm lends a software NSM to the processes of the script, which have its
 // device at a socket: a request or an answer is its length in four bytes, and
 // its bytes.
@@ -282,4 +294,3 @@ func openTestNSM() (*nsm.Session, error) {
 		return nsm.NewSession(borrowed{conn}), nil
 	}
 }
-
