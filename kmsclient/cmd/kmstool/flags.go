@@ -32,7 +32,7 @@ const (
 	maxRootsSize = 1 << 20
 )
 
-// flags are a command's flags as they were given.
+// flags are a command's flags as they were given, and how far the call got.
 type flags struct {
 	set *flag.FlagSet
 	err error // the first of a value, without the value: it may be a secret in a wrong place

@@ -28,8 +28,8 @@
 //
 // With --json it is one JSON object in a line instead, with the members
 // plaintext, ciphertext and public_key, and key_id, the ARN of the KMS key that
-// answered. A failure is then an object too, {"error": {…}}, with message, reason (one of
-// kmsclient.Reason's or nsm.Reason's, timeout or interrupted), and, if KMS
+// answered. A failure is then an object too, {"error": {…}}, with message, reason
+// (one of kmsclient.Reason's or nsm.Reason's, timeout or interrupted), and, if KMS
 // answered, its code and request_id, debug and pcrs, what the document held.
 //
 // On the standard error are, in lines of text, warnings and the error with its
@@ -75,6 +75,7 @@
 //
 // The region is --region, else the one in --key-id's ARN, else AWS_REGION, else
 // AWS_DEFAULT_REGION, else, as in kmstool_enclave_cli, us-east-1, with a warning.
+// The metadata service isn't asked: it is the parent's word.
 //
 // KMS is reached through the parent's proxy at port 8000 of vsock context 3, or
 // another port with --proxy-port, or anywhere with --proxy. TLS ends in this
