@@ -18,15 +18,6 @@ type cost struct {
 const minCPU = 0.1
 
 func measure(c contestant) (cost, error) {
-	whole, err := measureWhole(c)
-	if err != nil || c.less == nil {
-		return whole, err
-	}
-	part, err := measureWhole(contestant{batch: c.less})
-	return cost{whole.cpu - part.cpu, whole.bytes - part.bytes, whole.allocs - part.allocs}, err
-}
-
-func measureWhole(c contestant) (cost, error) {
 	var total cost
 	operations := 0
 	runtime.GC() // what came before isn't this contestant's to clean up

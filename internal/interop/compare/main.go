@@ -51,16 +51,14 @@ type contestant struct {
 	setUp func() error
 	// batch does the work some times over and says how often.
 	batch func() (operations int, err error)
-	// less, if any, is a batch of what is part of the work and isn't to count.
-	// It is measured in each round and taken off.
-	less func() (operations int, err error)
 }
 
 // run prints a table: the ratio of CPU time to the first contestant's, its
-// least and its median over the rounds, and the medians of CPU time, bytes and
-// allocations for each operation.
+// least and its median over the rounds; the median of the difference to it; and
+// the medians of CPU time, bytes and allocations for each operation.
 func (s *suite) run(rounds int) error {
 	ratios := make([][]float64, len(s.contestants))
+	differences := make([][]float64, len(s.contestants))
 	costs := make([][]cost, len(s.contestants))
 	for round := range rounds + 1 {
 		var base float64
@@ -76,16 +74,17 @@ func (s *suite) run(rounds int) error {
 				continue // to warm up
 			}
 			ratios[i] = append(ratios[i], m.cpu/base)
+			differences[i] = append(differences[i], m.cpu-base)
 			costs[i] = append(costs[i], m)
 		}
 	}
 	fmt.Println(s.title)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "contestant\tratio, min\tratio, median\tCPU µs/op\tB/op\tallocs/op\t")
+	fmt.Fprintln(w, "contestant\tratio, min\tratio, median\tµs more\tCPU µs/op\tB/op\tallocs/op\t")
 	for i, c := range s.contestants {
 		m := median(costs[i])
-		fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%.1f\t%.0f\t%.0f\t\n", c.name,
-			slices.Min(ratios[i]), middle(ratios[i]), m.cpu*1e6, m.bytes, m.allocs)
+		fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%+.1f\t%.1f\t%.0f\t%.0f\t\n", c.name,
+			slices.Min(ratios[i]), middle(ratios[i]), middle(differences[i])*1e6, m.cpu*1e6, m.bytes, m.allocs)
 	}
 	if err := w.Flush(); err != nil {
 		return err
