@@ -24,6 +24,7 @@ func TestGoCloudSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.expect(t, "Encrypt")
 	s.decryptInsideOnly(t, want, func(client *kms.Client) ([]byte, error) {
 		return keeper(client, "7").Decrypt(t.Context(), sealed)
 	})

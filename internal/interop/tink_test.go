@@ -41,6 +41,7 @@ func TestTink(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.expect(t, "Encrypt")
 			s.decryptInsideOnly(t, want, func(client *kms.Client) ([]byte, error) {
 				p, err := primitive(client)
 				if err != nil {
