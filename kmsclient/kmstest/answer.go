@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -23,9 +24,8 @@ var errBodyTooLong = errors.New("request body too long")
 
 // answer handles one HTTP request.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
-	now := s.clock()
 	c := &call{server: s}
-	result, failure := c.run(w, r, now)
+	result, failure := c.run(w, r, s.clock())
 	status := http.StatusOK
 	var body any = result
 	if failure != nil {
@@ -36,14 +36,25 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 		failure = internalError("encoding the answer", err)
 		status, encoded = failure.httpStatus(), []byte(`{"__type":"`+codeInternal+`"}`)
 	}
+	media := contentType
+	if failure != nil && failure.html != "" {
+		media, encoded = "text/html", []byte(failure.html)
+	}
 	requestID := newUUID()
 	s.record(c, requestID, failure)
+	if c.fault == CutBeforeHeader {
+		panic(http.ErrAbortHandler) // net/http's way to cut a connection
+	}
 	header := w.Header()
 	header.Set("X-Amzn-Requestid", requestID)
-	header.Set("Content-Type", contentType)
+	header.Set("Content-Type", media)
+	header.Set("Content-Length", strconv.Itoa(len(encoded)))
 	// The SDK corrects its clock by this header, so it must be this clock's.
-	header.Set("Date", now.UTC().Format(http.TimeFormat))
+	header.Set("Date", s.clock().UTC().Format(http.TimeFormat))
 	w.WriteHeader(status)
+	if c.fault == CutInBody {
+		sendCut(w, encoded)
+	}
 	_, _ = w.Write(encoded) // the client has gone: nobody to tell
 }
 
@@ -76,6 +87,9 @@ func (c *call) run(w http.ResponseWriter, r *http.Request, now time.Time) (map[s
 	}
 	if c.input, err = parseObject(body); err != nil {
 		return nil, newAPIError(codeSerialization, "The request body is not valid JSON: %v.", err)
+	}
+	if failure := c.meetFault(w, r); failure != nil {
+		return nil, failure
 	}
 	return operation(c)
 }

@@ -14,6 +14,7 @@ type call struct {
 	operation string
 	input     object
 	recipient *recipient // nil: the answer carries plaintext
+	fault     Failure    // "": none was injected
 }
 
 // operations are what the server can do. The five with a recipient read it in

@@ -76,8 +76,8 @@
 //     CreateKey and [Server.SetKeyEnabled] are Go methods, not operations.
 //   - Ciphertext blobs have a form of their own and are of no use to KMS, or to
 //     another Server.
-//   - Everything is consistent at once, nothing is throttled, and nothing fails
-//     by itself.
+//   - Everything is consistent at once, and nothing is throttled or fails unless
+//     a test asks for it with [Server.Inject].
 //
 // # Errors
 //

@@ -9,8 +9,8 @@ import (
 type Reason string
 
 const (
-	// InvalidOption: a field of [Options] or [KeyOptions] has a value the
-	// server cannot work with.
+	// InvalidOption: a field of [Options], [KeyOptions] or [Fault] has a value
+	// the server cannot work with.
 	InvalidOption Reason = "invalid-option"
 	// InvalidPolicy: a key policy is malformed, or uses a part of the policy
 	// language that this package does not evaluate.
@@ -49,6 +49,7 @@ type apiError struct {
 	code    string
 	message string // empty: the body has no message at all
 	status  int    // 0 means 400
+	html    string // sent instead of JSON, if set
 	detail  string // for Requests only, never sent
 }
 
@@ -75,6 +76,7 @@ func (e *apiError) body() map[string]string {
 
 const (
 	codeAccessDenied        = "AccessDeniedException"
+	codeDependencyTimeout   = "DependencyTimeoutException"
 	codeDisabled            = "DisabledException"
 	codeDryRun              = "DryRunOperationException"
 	codeExpiredToken        = "ExpiredTokenException"
@@ -85,10 +87,13 @@ const (
 	codeInvalidGrantToken   = "InvalidGrantTokenException"
 	codeInvalidKeyUsage     = "InvalidKeyUsageException"
 	codeInvalidSignature    = "InvalidSignatureException"
+	codeKeyUnavailable      = "KeyUnavailableException"
 	codeMissingToken        = "MissingAuthenticationTokenException"
 	codeNotFound            = "NotFoundException"
 	codeSerialization       = "SerializationException"
+	codeThrottling          = "ThrottlingException"
 	codeTooLarge            = "RequestEntityTooLargeException"
+	codeUnavailable         = "ServiceUnavailable"
 	codeUnknownOperation    = "UnknownOperationException"
 	codeUnrecognizedClient  = "UnrecognizedClientException"
 	codeUnsupported         = "UnsupportedOperationException"

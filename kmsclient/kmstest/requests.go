@@ -16,8 +16,13 @@ type Request struct {
 	KeyID string
 	// Recipient says that the request had the Recipient parameter.
 	Recipient bool
+	// Fault is the injected failure the request met, Delayed for a Delay alone;
+	// empty if it met none. See [Server.Inject].
+	Fault Failure
 	// ErrorCode is the error the server answered with, such as
-	// AccessDeniedException; empty if the request succeeded.
+	// AccessDeniedException; empty if the request succeeded, and with the fault
+	// UnavailableHTML, which has none. With CutBeforeHeader and CutInBody it is
+	// that of the answer the client did not get.
 	ErrorCode string
 	// Detail says more of the error than KMS tells a client, such as which
 	// statement of a key policy failed on which PCR.
@@ -35,7 +40,7 @@ func (s *Server) Requests() []Request {
 }
 
 func (s *Server) record(c *call, requestID string, failure *apiError) {
-	request := Request{Operation: c.operation, RequestID: requestID}
+	request := Request{Operation: c.operation, RequestID: requestID, Fault: c.fault}
 	if id, ok := c.input["KeyId"].(string); ok {
 		request.KeyID = shorten(id)
 	}

@@ -16,8 +16,12 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 )
 
-// maxHeader bounds a request's header, in bytes.
-const maxHeader = 64 << 10
+const (
+	// maxHeader bounds a request's header, in bytes.
+	maxHeader = 64 << 10
+	// writeTimeout bounds an answer: an RSA_4096 key pair takes seconds.
+	writeTimeout = time.Minute
+)
 
 // Server is a stand-in for AWS KMS on a port of 127.0.0.1. It is safe for
 // concurrent use.
@@ -42,6 +46,7 @@ type Server struct {
 	keys     map[string]*key // by ID
 	aliases  map[string]*key
 	requests []Request
+	faults   []Fault // in the order injected, none used up
 }
 
 // NewServer starts a server. Close it when done. The error is an *[Error].
@@ -83,7 +88,7 @@ func (s *Server) serve(certificate tls.Certificate) {
 		Protocols:         protocols,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      time.Minute, // an RSA_4096 key pair takes seconds
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeader,
 		// Clients that refuse the certificate are what tests are about; the
