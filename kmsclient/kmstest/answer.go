@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 )
 
 const (
@@ -25,7 +24,7 @@ var errBodyTooLong = errors.New("request body too long")
 // answer handles one HTTP request.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	c := &call{server: s}
-	result, failure := c.run(w, r, s.clock())
+	result, failure := c.run(w, r)
 	status := http.StatusOK
 	var body any = result
 	if failure != nil {
@@ -60,7 +59,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 
 // run takes a request through KMS's stages: is it one for this service, is it
 // signed, is it well-formed; then the operation.
-func (c *call) run(w http.ResponseWriter, r *http.Request, now time.Time) (map[string]any, *apiError) {
+func (c *call) run(w http.ResponseWriter, r *http.Request) (map[string]any, *apiError) {
 	unknown := &apiError{code: codeUnknownOperation}
 	if r.Method != http.MethodPost || r.URL.EscapedPath() != "/" || r.URL.RawQuery != "" {
 		unknown.status = http.StatusNotFound
@@ -79,7 +78,7 @@ func (c *call) run(w http.ResponseWriter, r *http.Request, now time.Time) (map[s
 	if err != nil {
 		return nil, newAPIError(codeSerialization, "The request body could not be read.")
 	}
-	if failure := c.server.authenticate(r, body, now); failure != nil {
+	if failure := c.server.authenticate(r, body, c.server.clock()); failure != nil {
 		return nil, failure
 	}
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != contentType {

@@ -190,7 +190,7 @@ func TestDelayAlone(t *testing.T) {
 }
 
 // readClock tells of every reading of the server's clock: the first is when a
-// request arrives, the second when its answer is under way.
+// request has arrived, the second when its answer is under way.
 func readClock() (clock func() time.Time, read chan struct{}) {
 	read = make(chan struct{}, 16)
 	return func() time.Time { read <- struct{}{}; return time.Now() }, read
