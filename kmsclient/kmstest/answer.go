@@ -87,6 +87,9 @@ func (c *call) run(w http.ResponseWriter, r *http.Request) (map[string]any, *api
 	if c.input, err = parseObject(body); err != nil {
 		return nil, newAPIError(codeSerialization, "The request body is not valid JSON: %v.", err)
 	}
+	if failure := c.readGrantTokens(); failure != nil {
+		return nil, failure
+	}
 	if failure := c.meetFault(w, r); failure != nil {
 		return nil, failure
 	}

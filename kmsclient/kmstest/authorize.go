@@ -1,7 +1,6 @@
 package kmstest
 
 import (
-	"encoding/hex"
 	"fmt"
 	"regexp"
 	"slices"
@@ -67,10 +66,8 @@ const (
 	notAllowedIAM                 // the policy leaves it to IAM, where nothing allows it
 )
 
-// decide evaluates the policy. attested holds the recipient's PCRs by index,
-// nil for a request without a recipient, which therefore has none of the
-// attestation condition keys. why explains a refusal, statement by statement.
-func (p *Policy) decide(who *caller, action string, attested map[int][]byte) (verdict decision, why string) {
+// decide evaluates the policy. why explains a refusal, statement by statement.
+func (p *Policy) decide(who *caller, action string, keys conditionKeys) (verdict decision, why string) {
 	var reasons []string
 	for i, statement := range p.Statements {
 		name := "statement " + statement.name(i)
@@ -82,7 +79,10 @@ func (p *Policy) decide(who *caller, action string, attested map[int][]byte) (ve
 			reasons = append(reasons, name+" is for other principals")
 			continue
 		}
-		if unmet := statement.unmet(attested); unmet != "" {
+		if ambiguous := statement.ambiguous(keys); ambiguous != "" {
+			return notAllowed, fmt.Sprintf("%s: the encryption context has more than one value for %s, and kmstest cannot tell which of them KMS takes", name, ambiguous)
+		}
+		if unmet := statement.unmet(keys); unmet != "" {
 			if statement.Effect == Allow {
 				reasons = append(reasons, name+": "+unmet)
 			}
@@ -124,50 +124,42 @@ func (s *Statement) covers(who *caller) (match, byAccount bool) {
 	return match, match
 }
 
-// unmet says which condition does not hold, "" if all do.
-func (s *Statement) unmet(attested map[int][]byte) string {
+func (s *Statement) ambiguous(keys conditionKeys) string {
 	for _, condition := range s.Conditions {
-		value, present := attested[attestationKey(condition.Key)]
-		text := hex.EncodeToString(value)
-		if condition.holds(text, present) {
+		if keys.ambiguous(condition.Key) {
+			return condition.Key
+		}
+	}
+	return ""
+}
+
+// unmet says which condition does not hold, "" if all do.
+func (s *Statement) unmet(keys conditionKeys) string {
+	for _, condition := range s.Conditions {
+		values := keys[strings.ToLower(condition.Key)]
+		if condition.holds(values) {
 			continue
 		}
-		if !present {
-			text = "absent"
+		text := "absent"
+		if len(values) > 0 {
+			text = shorten(strings.Join(slices.Sorted(slices.Values(values)), ", "))
 		}
 		return fmt.Sprintf("%s %s %v, but it is %s", condition.Key, condition.Operator, condition.Values, text)
 	}
 	return ""
 }
 
-func (c *Condition) holds(value string, present bool) bool {
-	equal := present && slices.ContainsFunc(c.Values, func(want string) bool {
-		if c.Operator == StringEqualsIgnoreCase || c.Operator == StringNotEqualsIgnoreCase {
-			return strings.EqualFold(want, value)
-		}
-		return want == value
-	})
-	switch c.Operator {
-	case StringEquals, StringEqualsIgnoreCase:
-		return equal
-	case StringNotEquals, StringNotEqualsIgnoreCase:
-		return !equal
-	case Null:
-		return present == (c.Values[0] == "false")
-	}
-	return false // unreachable: check refuses other operators
-}
-
 // matchWildcards matches text against a pattern with * (any run) and ? (any
-// one byte), in time proportional to the product of the lengths.
+// one character), in time proportional to the product of the lengths.
 func matchWildcards(pattern, text string) bool {
+	want, have := []rune(pattern), []rune(text)
 	p, t, star, mark := 0, 0, -1, 0
-	for t < len(text) {
+	for t < len(have) {
 		switch {
-		case p < len(pattern) && pattern[p] == '*':
+		case p < len(want) && want[p] == '*':
 			star, mark = p, t
 			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == text[t]):
+		case p < len(want) && (want[p] == '?' || want[p] == have[t]):
 			p++
 			t++
 		case star >= 0:
@@ -177,7 +169,7 @@ func matchWildcards(pattern, text string) bool {
 			return false
 		}
 	}
-	return strings.Trim(pattern[p:], "*") == ""
+	return strings.Trim(string(want[p:]), "*") == ""
 }
 
 // authorize judges a request for a key by the key's policy, and one without a
@@ -189,7 +181,7 @@ func (c *call) authorize(k *key) *apiError {
 	verdict, why := notAllowedIAM, "the caller has no IAM policies"
 	if k != nil {
 		subject += " on resource: " + k.arn
-		verdict, why = k.policy.decide(who, action, c.recipient.measurements())
+		verdict, why = k.policy.decide(who, action, c.conditionKeys())
 	} else if !who.withoutIAM {
 		verdict = allowed
 	}

@@ -10,11 +10,14 @@ import (
 
 // call is one request for an operation.
 type call struct {
-	server    *Server
-	operation string
-	input     object
-	recipient *recipient // nil: the answer carries plaintext
-	fault     Failure    // "": none was injected
+	server      *Server
+	operation   string
+	input       object
+	context     map[string]string // the encryption context
+	grantTokens int
+	target      *key       // nil: none, or not found yet
+	recipient   *recipient // nil: the answer carries plaintext
+	fault       Failure    // "": none was injected
 }
 
 // operations are what the server can do. The five with a recipient read it in
@@ -34,6 +37,14 @@ var operations = map[string]func(*call) (map[string]any, *apiError){
 // recipientOperations are the operations with a Recipient parameter. KMS
 // ignores it elsewhere, as any member it does not know.
 var recipientOperations = []string{"Decrypt", "DeriveSharedSecret", "GenerateDataKey", "GenerateDataKeyPair", "GenerateRandom"}
+
+// grantTokenOperations are the operations with a GrantTokens parameter.
+var grantTokenOperations = []string{"Decrypt", "DeriveSharedSecret", "DescribeKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyWithoutPlaintext", "GetPublicKey"}
+
+const (
+	maxGrantTokens      = 10   // GrantTokenList in the service model
+	maxGrantTokenLength = 8192 // GrantTokenType in the service model
+)
 
 // key resolves the KeyId parameter.
 func (c *call) key() (*key, *apiError) {
@@ -56,6 +67,7 @@ func (c *call) key() (*key, *apiError) {
 // and usage, in KMS's order, so that a caller without permission learns nothing
 // of the key.
 func (c *call) admit(k *key, usage types.KeyUsageType) (failure *apiError) {
+	c.target = k
 	if slices.Contains(recipientOperations, c.operation) {
 		if c.recipient, failure = c.server.readRecipient(c.input); failure != nil {
 			return failure
@@ -63,9 +75,6 @@ func (c *call) admit(k *key, usage types.KeyUsageType) (failure *apiError) {
 	}
 	if failure := c.authorize(k); failure != nil {
 		return failure
-	}
-	if tokens, ok := c.input["GrantTokens"].([]any); ok && len(tokens) > 0 {
-		return newAPIError(codeInvalidGrantToken, "The grant token is not valid: kmstest has no grants.")
 	}
 	if k == nil || usage == "" {
 		return nil
@@ -95,8 +104,14 @@ func (c *call) dryRun() *apiError {
 	return nil
 }
 
-func (c *call) encryptionContext() (map[string]string, *apiError) {
-	context, failure := c.input.textMap("EncryptionContext")
+// encryptionContext reads the EncryptionContext parameter into the call.
+func (c *call) encryptionContext() (failure *apiError) {
+	c.context, failure = c.input.encryptionContext()
+	return failure
+}
+
+func (o object) encryptionContext() (map[string]string, *apiError) {
+	context, failure := o.textMap("EncryptionContext")
 	if failure != nil {
 		return nil, failure
 	}
@@ -108,6 +123,32 @@ func (c *call) encryptionContext() (map[string]string, *apiError) {
 		return nil, invalid("Encryption context is larger than %d bytes.", maxContextLength)
 	}
 	return context, nil
+}
+
+// readGrantTokens checks the tokens' form as the service model has it. They
+// have no other effect, as in KMS where the key policy allows the request.
+func (c *call) readGrantTokens() *apiError {
+	if !slices.Contains(grantTokenOperations, c.operation) || c.input["GrantTokens"] == nil {
+		return nil
+	}
+	tokens, ok := c.input["GrantTokens"].([]any)
+	if !ok {
+		return wrongType("GrantTokens", "a list")
+	}
+	for _, token := range tokens {
+		text, ok := token.(string)
+		if !ok {
+			return wrongType("GrantTokens", "a list of strings")
+		}
+		if len(text) < 1 || len(text) > maxGrantTokenLength {
+			return invalidMember("", "grantTokens", fmt.Sprintf("Member must satisfy constraint: [Member must have length less than or equal to %d, Member must have length greater than or equal to 1]", maxGrantTokenLength))
+		}
+	}
+	if len(tokens) > maxGrantTokens {
+		return invalidMember("", "grantTokens", fmt.Sprintf("Member must have length less than or equal to %d", maxGrantTokens))
+	}
+	c.grantTokens = len(tokens)
+	return nil
 }
 
 // enum reads a member that must be one of the values, "" if absent.
@@ -127,16 +168,13 @@ func enum[T ~string](c *call, name string, values []T) (T, *apiError) {
 	return T(text), nil
 }
 
-// encryptionAlgorithm accepts the only algorithm of a symmetric key.
-func (c *call) encryptionAlgorithm() *apiError {
+// encryptionAlgorithm reads EncryptionAlgorithm, SYMMETRIC_DEFAULT if absent.
+func (c *call) encryptionAlgorithm() (types.EncryptionAlgorithmSpec, *apiError) {
 	algorithm, failure := enum(c, "EncryptionAlgorithm", types.EncryptionAlgorithmSpec("").Values())
-	if failure != nil {
-		return failure
+	if failure == nil && algorithm == "" {
+		algorithm = types.EncryptionAlgorithmSpecSymmetricDefault
 	}
-	if algorithm != "" && algorithm != types.EncryptionAlgorithmSpecSymmetricDefault {
-		return newAPIError(codeInvalidKeyUsage, "Algorithm %s is incompatible with key spec SYMMETRIC_DEFAULT.", algorithm)
-	}
-	return nil
+	return algorithm, failure
 }
 
 // size reads an integer member between 1 and limit.

@@ -32,8 +32,7 @@ func (c *call) newDataKey() (answer map[string]any, dataKey []byte, failure *api
 	if failure != nil {
 		return nil, nil, failure
 	}
-	context, failure := c.encryptionContext()
-	if failure != nil {
+	if failure := c.encryptionContext(); failure != nil {
 		return nil, nil, failure
 	}
 	k, failure := c.key()
@@ -43,13 +42,16 @@ func (c *call) newDataKey() (answer map[string]any, dataKey []byte, failure *api
 	if failure := c.admit(k, types.KeyUsageTypeEncryptDecrypt); failure != nil {
 		return nil, nil, failure
 	}
+	if failure := c.checkAlgorithm(k, types.EncryptionAlgorithmSpecSymmetricDefault); failure != nil {
+		return nil, nil, failure
+	}
 	if failure := c.dryRun(); failure != nil {
 		return nil, nil, failure
 	}
 	dataKey = make([]byte, size)
 	rand.Read(dataKey)
 	return map[string]any{
-		"CiphertextBlob": k.seal(dataKey, context),
+		"CiphertextBlob": k.seal(dataKey, c.context),
 		"KeyId":          k.arn,
 		"KeyMaterialId":  k.materialID,
 	}, dataKey, nil

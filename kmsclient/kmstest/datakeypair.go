@@ -36,8 +36,7 @@ func (c *call) generateDataKeyPair() (map[string]any, *apiError) {
 	if spec == "" {
 		return nil, missingMember("keyPairSpec")
 	}
-	context, failure := c.encryptionContext()
-	if failure != nil {
+	if failure := c.encryptionContext(); failure != nil {
 		return nil, failure
 	}
 	k, failure := c.key()
@@ -45,6 +44,9 @@ func (c *call) generateDataKeyPair() (map[string]any, *apiError) {
 		return nil, failure
 	}
 	if failure := c.admit(k, types.KeyUsageTypeEncryptDecrypt); failure != nil {
+		return nil, failure
+	}
+	if failure := c.checkAlgorithm(k, types.EncryptionAlgorithmSpecSymmetricDefault); failure != nil {
 		return nil, failure
 	}
 	generate, ok := keyPairs[spec]
@@ -67,7 +69,7 @@ func (c *call) generateDataKeyPair() (map[string]any, *apiError) {
 		return nil, internalError("encoding the public key", err)
 	}
 	answer := map[string]any{
-		"PrivateKeyCiphertextBlob": k.seal(privateDER, context),
+		"PrivateKeyCiphertextBlob": k.seal(privateDER, c.context),
 		"PublicKey":                publicDER,
 		"KeyPairSpec":              spec,
 		"KeyId":                    k.arn,

@@ -7,31 +7,36 @@ func (c *call) decrypt() (map[string]any, *apiError) {
 	if failure != nil {
 		return nil, failure
 	}
-	context, failure := c.encryptionContext()
+	if failure := c.encryptionContext(); failure != nil {
+		return nil, failure
+	}
+	algorithm, failure := c.encryptionAlgorithm()
 	if failure != nil {
 		return nil, failure
 	}
-	if failure := c.encryptionAlgorithm(); failure != nil {
-		return nil, failure
-	}
-	k, failure := c.blobKey(blob)
+	k, failure := c.blobKey(blob, algorithm)
 	if failure != nil {
 		return nil, failure
 	}
 	if failure := c.admit(k, types.KeyUsageTypeEncryptDecrypt); failure != nil {
 		return nil, failure
 	}
-	plaintext, failure := k.open(blob, context)
+	if failure := c.checkAlgorithm(k, algorithm); failure != nil {
+		return nil, failure
+	}
+	answer := map[string]any{"KeyId": k.arn, "EncryptionAlgorithm": algorithm}
+	var plaintext []byte
+	if k.rsa != nil {
+		plaintext, failure = k.decryptOAEP(blob, algorithm)
+	} else {
+		plaintext, failure = k.open(blob, c.context)
+		answer["KeyMaterialId"] = k.materialID
+	}
 	if failure != nil {
 		return nil, failure
 	}
 	if failure := c.dryRun(); failure != nil {
 		return nil, failure
-	}
-	answer := map[string]any{
-		"KeyId":               k.arn,
-		"EncryptionAlgorithm": types.EncryptionAlgorithmSpecSymmetricDefault,
-		"KeyMaterialId":       k.materialID,
 	}
 	if failure := c.deliver(answer, "Plaintext", plaintext); failure != nil {
 		return nil, failure
@@ -39,18 +44,25 @@ func (c *call) decrypt() (map[string]any, *apiError) {
 	return answer, nil
 }
 
-// blobKey finds the key a blob names and holds it against KeyId, if that is
-// given.
-func (c *call) blobKey(blob []byte) (*key, *apiError) {
+// blobKey finds the key that a symmetric blob names and holds it against KeyId,
+// if that is given. An asymmetric key's ciphertext names none: there KeyId is
+// required.
+func (c *call) blobKey(blob []byte, algorithm types.EncryptionAlgorithmSpec) (*key, *apiError) {
 	var wanted *key
 	if c.input["KeyId"] != nil {
 		var failure *apiError
 		if wanted, failure = c.key(); failure != nil {
 			return nil, failure
 		}
+		if wanted.rsa != nil {
+			return wanted, nil
+		}
 	}
 	id, ok := parseBlob(blob)
 	if !ok {
+		if wanted == nil && algorithm != types.EncryptionAlgorithmSpecSymmetricDefault {
+			return nil, invalid("KeyId is required with the EncryptionAlgorithm %s.", algorithm)
+		}
 		return nil, invalidCiphertext()
 	}
 	k, failure := c.server.findKey(id)

@@ -37,13 +37,16 @@ func (c *call) describeKey() (map[string]any, *apiError) {
 	if k.agreement != nil {
 		metadata["KeyAgreementAlgorithms"] = types.KeyAgreementAlgorithmSpec("").Values()
 	} else {
-		metadata["EncryptionAlgorithms"] = []types.EncryptionAlgorithmSpec{types.EncryptionAlgorithmSpecSymmetricDefault}
+		metadata["EncryptionAlgorithms"] = k.encryptionAlgorithms()
+	}
+	if k.aead != nil {
 		metadata["CurrentKeyMaterialId"] = k.materialID
 	}
 	return map[string]any{"KeyMetadata": metadata}, nil
 }
 
-// getPublicKey is here because a peer of DeriveSharedSecret needs it.
+// getPublicKey is for who encrypts with an RSA key outside KMS, and for the peer
+// of DeriveSharedSecret.
 func (c *call) getPublicKey() (map[string]any, *apiError) {
 	k, failure := c.key()
 	if failure != nil {
@@ -52,19 +55,27 @@ func (c *call) getPublicKey() (map[string]any, *apiError) {
 	if failure := c.admit(k, k.usage); failure != nil {
 		return nil, failure
 	}
-	if k.agreement == nil {
+	answer := map[string]any{
+		"KeyId":                 k.arn,
+		"CustomerMasterKeySpec": k.spec,
+		"KeySpec":               k.spec,
+		"KeyUsage":              k.usage,
+	}
+	var public any
+	switch {
+	case k.agreement != nil:
+		public = k.agreement.PublicKey()
+		answer["KeyAgreementAlgorithms"] = types.KeyAgreementAlgorithmSpec("").Values()
+	case k.rsa != nil:
+		public = &k.rsa.PublicKey
+		answer["EncryptionAlgorithms"] = k.encryptionAlgorithms()
+	default:
 		return nil, newAPIError(codeUnsupported, "%s is not an asymmetric key.", k.arn)
 	}
-	spki, err := x509.MarshalPKIXPublicKey(k.agreement.PublicKey())
+	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return nil, internalError("encoding the public key", err)
 	}
-	return map[string]any{
-		"KeyId":                  k.arn,
-		"PublicKey":              spki,
-		"CustomerMasterKeySpec":  k.spec,
-		"KeySpec":                k.spec,
-		"KeyUsage":               k.usage,
-		"KeyAgreementAlgorithms": types.KeyAgreementAlgorithmSpec("").Values(),
-	}, nil
+	answer["PublicKey"] = spki
+	return answer, nil
 }

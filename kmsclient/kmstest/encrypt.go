@@ -10,11 +10,11 @@ func (c *call) encrypt() (map[string]any, *apiError) {
 	if failure != nil {
 		return nil, failure
 	}
-	context, failure := c.encryptionContext()
-	if failure != nil {
+	if failure := c.encryptionContext(); failure != nil {
 		return nil, failure
 	}
-	if failure := c.encryptionAlgorithm(); failure != nil {
+	algorithm, failure := c.encryptionAlgorithm()
+	if failure != nil {
 		return nil, failure
 	}
 	k, failure := c.key()
@@ -24,12 +24,23 @@ func (c *call) encrypt() (map[string]any, *apiError) {
 	if failure := c.admit(k, types.KeyUsageTypeEncryptDecrypt); failure != nil {
 		return nil, failure
 	}
+	if failure := c.checkAlgorithm(k, algorithm); failure != nil {
+		return nil, failure
+	}
+	var ciphertext []byte
+	if k.rsa != nil {
+		if ciphertext, failure = k.encryptOAEP(plaintext, algorithm); failure != nil {
+			return nil, failure
+		}
+	} else {
+		ciphertext = k.seal(plaintext, c.context)
+	}
 	if failure := c.dryRun(); failure != nil {
 		return nil, failure
 	}
 	return map[string]any{
-		"CiphertextBlob":      k.seal(plaintext, context),
+		"CiphertextBlob":      ciphertext,
 		"KeyId":               k.arn,
-		"EncryptionAlgorithm": types.EncryptionAlgorithmSpecSymmetricDefault,
+		"EncryptionAlgorithm": algorithm,
 	}, nil
 }

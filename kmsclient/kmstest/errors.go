@@ -84,7 +84,6 @@ const (
 	codeIncorrectKey        = "IncorrectKeyException"
 	codeInternal            = "KMSInternalException"
 	codeInvalidCiphertext   = "InvalidCiphertextException"
-	codeInvalidGrantToken   = "InvalidGrantTokenException"
 	codeInvalidKeyUsage     = "InvalidKeyUsageException"
 	codeInvalidSignature    = "InvalidSignatureException"
 	codeKeyUnavailable      = "KeyUnavailableException"

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/rand"
+	"crypto/rsa"
 	"encoding/hex"
 	"fmt"
 	"regexp"
@@ -17,15 +18,17 @@ import (
 // KeyOptions describes a key for CreateKey. The zero value is a symmetric
 // encryption key that the whole account may use.
 type KeyOptions struct {
-	// Spec is SYMMETRIC_DEFAULT (the zero value) for a key that encrypts, or
-	// ECC_NIST_P256, ECC_NIST_P384 or ECC_NIST_P521 for a key whose usage is
-	// KEY_AGREEMENT, for DeriveSharedSecret.
+	// Spec is SYMMETRIC_DEFAULT (the zero value), RSA_2048, RSA_3072 or RSA_4096
+	// for a key that encrypts, or ECC_NIST_P256, ECC_NIST_P384 or ECC_NIST_P521
+	// for a key whose usage is KEY_AGREEMENT, for DeriveSharedSecret. An RSA key
+	// takes up to some seconds to make.
 	Spec types.KeySpec
 	// Policy is the key policy; nil is KMS's default, by which the account, and
 	// so every caller with the server's credentials, may do everything.
 	// CreateKey copies it.
 	Policy *Policy
-	// Alias is another name for the key, such as "alias/orders". Optional.
+	// Alias is another name for the key, such as "alias/orders". Optional. It
+	// must be new; SetAlias also takes it from another key.
 	Alias string
 }
 
@@ -40,6 +43,7 @@ type key struct {
 	created    time.Time
 	materialID string           // 64 hexadecimal digits
 	aead       cipher.AEAD      // of a symmetric key
+	rsa        *rsa.PrivateKey  // of an RSA key that encrypts
 	agreement  *ecdh.PrivateKey // of a KEY_AGREEMENT key
 	enabled    bool
 }
@@ -51,6 +55,11 @@ var (
 		types.KeySpecEccNistP256: ecdh.P256(),
 		types.KeySpecEccNistP384: ecdh.P384(),
 		types.KeySpecEccNistP521: ecdh.P521(),
+	}
+	rsaBits = map[types.KeySpec]int{
+		types.KeySpecRsa2048: 2048,
+		types.KeySpecRsa3072: 3072,
+		types.KeySpecRsa4096: 4096,
 	}
 )
 
@@ -64,8 +73,10 @@ func (s *Server) CreateKey(options KeyOptions) (arn string, err error) {
 			return "", err
 		}
 	}
-	if options.Alias != "" && (!aliasForm.MatchString(options.Alias) || strings.HasPrefix(options.Alias, "alias/aws/")) {
-		return "", optionError("Alias %.300q is not alias/ and a name", options.Alias)
+	if options.Alias != "" {
+		if err := checkAlias(options.Alias); err != nil {
+			return "", err
+		}
 	}
 	id := newUUID()
 	k := &key{
@@ -81,10 +92,13 @@ func (s *Server) CreateKey(options KeyOptions) (arn string, err error) {
 	if curve, ok := curves[options.Spec]; ok {
 		k.spec, k.usage = options.Spec, types.KeyUsageTypeKeyAgreement
 		k.agreement, err = curve.GenerateKey(rand.Reader)
+	} else if bits, ok := rsaBits[options.Spec]; ok {
+		k.spec = options.Spec
+		k.rsa, err = rsa.GenerateKey(rand.Reader, bits)
 	} else if options.Spec == "" || options.Spec == k.spec {
 		k.aead, err = newAEAD()
 	} else {
-		return "", optionError("Spec %.100q is not supported; supported are SYMMETRIC_DEFAULT, ECC_NIST_P256, ECC_NIST_P384 and ECC_NIST_P521", options.Spec)
+		return "", optionError("Spec %.100q is not supported; supported are SYMMETRIC_DEFAULT, RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384 and ECC_NIST_P521", options.Spec)
 	}
 	if err != nil {
 		return "", &Error{Reason: InvalidOption, Detail: "making the key", Err: err}
@@ -100,6 +114,33 @@ func (s *Server) CreateKey(options KeyOptions) (arn string, err error) {
 	}
 	s.keys[id] = k
 	return k.arn, nil
+}
+
+// SetAlias makes an alias, such as "alias/orders", another name for the key,
+// given by its ID, ARN or another alias, and takes it from the key that has it:
+// as CreateAlias and UpdateAlias do. Requests from now on find the new key, and
+// are answered with its ARN. The error is an *[Error], InvalidOption or
+// UnknownKey.
+func (s *Server) SetAlias(alias, keyID string) error {
+	if err := checkAlias(alias); err != nil {
+		return err
+	}
+	k, failure := s.findKey(keyID)
+	if failure != nil {
+		return &Error{Reason: UnknownKey, Detail: failure.message}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aliases[alias] = k
+	return nil
+}
+
+// checkAlias leaves alias/aws/ to AWS's own keys, as KMS does.
+func checkAlias(alias string) error {
+	if !aliasForm.MatchString(alias) || strings.HasPrefix(alias, "alias/aws/") {
+		return optionError("Alias %.300q is not alias/ and a name of letters, digits and /_-, or begins with alias/aws/", alias)
+	}
+	return nil
 }
 
 // SetKeyEnabled enables or disables a key, given by its ID, ARN or alias. The

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +83,6 @@ func TestDecryptRefusals(t *testing.T) {
 		incorrectKey      *types.IncorrectKeyException
 		notFound          *types.NotFoundException
 		keyUsage          *types.InvalidKeyUsageException
-		grantToken        *types.InvalidGrantTokenException
 	)
 	for name, test := range map[string]struct {
 		input kms.DecryptInput
@@ -112,7 +112,6 @@ func TestDecryptRefusals(t *testing.T) {
 		"long blob":        {kms.DecryptInput{CiphertextBlob: make([]byte, 6145)}, nil, "ValidationException", "1 validation error detected: Value at 'ciphertextBlob' failed to satisfy constraint: Member must have length less than or equal to 6144"},
 		"algorithm":        {kms.DecryptInput{CiphertextBlob: blob, EncryptionAlgorithm: types.EncryptionAlgorithmSpecRsaesOaepSha256}, &keyUsage, "InvalidKeyUsageException", "Algorithm RSAES_OAEP_SHA_256 is incompatible with key spec SYMMETRIC_DEFAULT."},
 		"no algorithm":     {kms.DecryptInput{CiphertextBlob: blob, EncryptionAlgorithm: "ROT13"}, nil, "ValidationException", "Value 'ROT13' at 'encryptionAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [SYMMETRIC_DEFAULT, "},
-		"grant token":      {kms.DecryptInput{CiphertextBlob: blob, GrantTokens: []string{"token"}}, &grantToken, "InvalidGrantTokenException", "kmstest has no grants"},
 		"huge context":     {kms.DecryptInput{CiphertextBlob: blob, EncryptionContext: map[string]string{"a": strings.Repeat("b", 8192)}}, nil, "ValidationException", "Encryption context is larger than 8192 bytes."},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -128,6 +127,127 @@ func TestDecryptRefusals(t *testing.T) {
 				t.Errorf("recorded %+v", got)
 			}
 		})
+	}
+}
+
+// The context must be the same to the letter; the order of its pairs is not part
+// of it.
+func TestEncryptionContextIsExact(t *testing.T) {
+	server := newServer(t, kmstest.Options{})
+	arn := createKey(t, server, kmstest.KeyOptions{})
+	client := newClient(server)
+	largest := map[string]string{"a": strings.Repeat("b", 8191)}
+	for _, sealedWith := range []map[string]string{nil, {"Tenant": "Seven"}, {"": ""}, {"tenant": ""}, {"tenänt": "sïeben"}, orderContext, largest} {
+		sealed, err := client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &arn, Plaintext: []byte("secret"), EncryptionContext: sealedWith})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, context := range []map[string]string{
+			{}, {"Tenant": "Seven"}, {"tenant": "Seven"}, {"Tenant": "seven"}, {"Tenant": "Seven "}, {"Tenant": "Seven", "more": ""},
+			{"": ""}, {"tenant": ""}, {"tenänt": "sïeben"}, {"tena\u0308nt": "sïeben"}, orderContext, largest,
+		} {
+			_, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob, EncryptionContext: context})
+			if same := maps.Equal(context, sealedWith); same && err != nil {
+				t.Errorf("%.100v: %v", context, err)
+			} else if !same {
+				wantCode(t, err, "InvalidCiphertextException", "")
+			}
+			if got := last(t, server); !maps.Equal(got.EncryptionContext, context) || got.KeyARN != arn || got.KeyID != "" {
+				t.Errorf("recorded %+.100v", got)
+			}
+		}
+	}
+}
+
+func TestGrantTokensAreIgnored(t *testing.T) {
+	server := newServer(t, kmstest.Options{})
+	arn := createKey(t, server, kmstest.KeyOptions{Policy: kmstest.AllowAttested(kmstest.PCREquals(0, [48]byte{1}))})
+	client := newClient(server)
+	encrypt := func(tokens []string) error {
+		_, err := client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &arn, Plaintext: []byte("a"), GrantTokens: tokens})
+		return err
+	}
+	ten := slices.Repeat([]string{strings.Repeat("t", 8192)}, 10)
+	for _, tokens := range [][]string{nil, {}, {"t"}, ten} {
+		if err := encrypt(tokens); err != nil {
+			t.Errorf("%d tokens: %v", len(tokens), err)
+		}
+		if got := last(t, server); got.GrantTokens != len(tokens) {
+			t.Errorf("%d tokens: recorded %+v", len(tokens), got)
+		}
+	}
+	wantCode(t, encrypt(append(ten, "t")), "ValidationException", "Value at 'grantTokens' failed to satisfy constraint: Member must have length less than or equal to 10")
+	wantCode(t, encrypt([]string{""}), "ValidationException", "Member must have length greater than or equal to 1]")
+	wantCode(t, encrypt([]string{strings.Repeat("t", 8193)}), "ValidationException", "[Member must have length less than or equal to 8192,")
+
+	// They allow nothing that the policy does not.
+	_, err := client.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: &arn, KeySpec: "AES_256", GrantTokens: []string{"t"}})
+	wantCode(t, err, "AccessDeniedException", "because no resource-based policy")
+
+	for _, tokens := range []string{`"t"`, `[1]`, `{}`} {
+		response := send(t, server, "DescribeKey", `{"KeyId":"`+arn+`","GrantTokens":`+tokens+`}`)
+		response.Body.Close()
+		if got := last(t, server); got.ErrorCode != "SerializationException" {
+			t.Errorf("%s: recorded %+v", tokens, got)
+		}
+	}
+}
+
+// An alias that is pointed at another key: requests by the alias find that, and
+// a ciphertext of the first key is no longer the alias's.
+func TestSetAlias(t *testing.T) {
+	server := newServer(t, kmstest.Options{})
+	first, second := createKey(t, server, kmstest.KeyOptions{Alias: "alias/orders"}), createKey(t, server, kmstest.KeyOptions{})
+	client := newClient(server)
+	alias := aws.String("alias/orders")
+	aliasARN := aws.String(first[:strings.Index(first, ":key/")+1] + "alias/orders")
+	seal := func(name *string) *kms.EncryptOutput {
+		t.Helper()
+		sealed, err := client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: name, Plaintext: []byte("secret")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sealed
+	}
+	old := seal(aliasARN)
+	if aws.ToString(old.KeyId) != first {
+		t.Errorf("answered by %s", aws.ToString(old.KeyId))
+	}
+	if err := server.SetAlias("alias/orders", second); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []*string{alias, aliasARN} {
+		if got := aws.ToString(seal(name).KeyId); got != second {
+			t.Errorf("%s: answered by %s", *name, got)
+		}
+		if got := last(t, server); got.KeyID != *name || got.KeyARN != second {
+			t.Errorf("recorded %+v", got)
+		}
+		_, err := client.Decrypt(t.Context(), &kms.DecryptInput{KeyId: name, CiphertextBlob: old.CiphertextBlob})
+		wantCode(t, err, "IncorrectKeyException", "does not identify a CMK")
+	}
+	if _, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: old.CiphertextBlob}); err != nil {
+		t.Error(err)
+	}
+	if err := server.SetAlias("alias/more", "alias/orders"); err != nil {
+		t.Fatal(err)
+	}
+	if got := aws.ToString(seal(aws.String("alias/more")).KeyId); got != second {
+		t.Errorf("answered by %s", got)
+	}
+	for name, test := range map[string]struct {
+		alias, keyID string
+		reason       kmstest.Reason
+	}{
+		"form":    {"orders", first, kmstest.InvalidOption},
+		"of AWS":  {"alias/aws/ebs", first, kmstest.InvalidOption},
+		"no key":  {"alias/orders", "alias/none", kmstest.UnknownKey},
+		"no name": {"alias/orders", "", kmstest.UnknownKey},
+	} {
+		var e *kmstest.Error
+		if err := server.SetAlias(test.alias, test.keyID); !errors.As(err, &e) || e.Reason != test.reason {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

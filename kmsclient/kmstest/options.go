@@ -92,7 +92,7 @@ func newServer(options Options) (*Server, error) {
 		return nil, err
 	}
 	if options.AttestationRoot != nil {
-		if s.verifier, err = newRecipientVerifier(options.AttestationRoot, s.clock); err != nil {
+		if s.verifiers, err = newRecipientVerifiers(options.AttestationRoot, s.clock); err != nil {
 			return nil, &Error{Reason: InvalidOption, Detail: "AttestationRoot", Err: err}
 		}
 	}

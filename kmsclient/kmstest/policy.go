@@ -1,7 +1,6 @@
 package kmstest
 
 import (
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,39 +13,6 @@ type Effect string
 const (
 	Allow Effect = "Allow"
 	Deny  Effect = "Deny"
-)
-
-// Operator compares a condition key's value with the values of a [Condition].
-type Operator string
-
-const (
-	// StringEquals: the key is present and equal to one of the values, with
-	// regard to case. KMS presents PCRs in lower-case hexadecimal, so an
-	// upper-case value never matches.
-	StringEquals Operator = "StringEquals"
-	// StringEqualsIgnoreCase: as StringEquals, without regard to case. AWS's
-	// own examples use it.
-	StringEqualsIgnoreCase Operator = "StringEqualsIgnoreCase"
-	// StringNotEquals: the key is absent, or equal to none of the values.
-	StringNotEquals Operator = "StringNotEquals"
-	// StringNotEqualsIgnoreCase: as StringNotEquals, without regard to case.
-	StringNotEqualsIgnoreCase Operator = "StringNotEqualsIgnoreCase"
-	// Null: with the value "true", the key is absent; with "false", present.
-	Null Operator = "Null"
-)
-
-var operators = []Operator{StringEquals, StringEqualsIgnoreCase, StringNotEquals, StringNotEqualsIgnoreCase, Null}
-
-const (
-	attestationKeyPrefix = "kms:RecipientAttestation:"
-	// ImageSha384 is the condition key for the enclave image's measurement,
-	// PCR0. The keys for single PCRs are "kms:RecipientAttestation:PCR0" to
-	// "kms:RecipientAttestation:PCR31". (KMS Developer Guide, "AWS KMS
-	// condition keys for attested platforms".)
-	ImageSha384 = attestationKeyPrefix + "ImageSha384"
-
-	maxPCRIndex  = 31
-	pcrHexLength = 96 // SHA-384
 )
 
 // Policy is a key policy: who may do what with a key, under which conditions.
@@ -75,23 +41,6 @@ type Statement struct {
 	// are wildcards.
 	Actions    []string
 	Conditions []Condition
-}
-
-// Condition compares one condition key with values, any of which may match.
-type Condition struct {
-	Operator Operator
-	Key      string   // ImageSha384 or kms:RecipientAttestation:PCR<n>
-	Values   []string // 96 hexadecimal digits each; "true" or "false" for Null
-}
-
-// PCREquals is the condition that the recipient's PCR has this value: 48 bytes,
-// index 0 to 31. Index 0 is the same as the condition key [ImageSha384].
-func PCREquals(index int, value [48]byte) Condition {
-	return Condition{
-		Operator: StringEqualsIgnoreCase,
-		Key:      attestationKeyPrefix + "PCR" + strconv.Itoa(index),
-		Values:   []string{hex.EncodeToString(value[:])},
-	}
 }
 
 // AllowAttested is the policy most keys of enclaves have: everyone in reach may
@@ -177,48 +126,6 @@ func (s *Statement) check() error {
 		}
 	}
 	return nil
-}
-
-func (c *Condition) check() error {
-	if !slices.Contains(operators, c.Operator) {
-		return fmt.Errorf("condition operator %q is not supported; supported are %v", c.Operator, operators)
-	}
-	if attestationKey(c.Key) < 0 {
-		return fmt.Errorf("condition key %q is not supported; supported are %s and %sPCR<n> with n from 0 to %d", c.Key, ImageSha384, attestationKeyPrefix, maxPCRIndex)
-	}
-	if len(c.Values) == 0 {
-		return fmt.Errorf("condition key %q has no value to compare with", c.Key)
-	}
-	for _, value := range c.Values {
-		if c.Operator == Null {
-			if value != "true" && value != "false" || len(c.Values) > 1 {
-				return fmt.Errorf(`condition key %q: Null takes one value, "true" or "false"`, c.Key)
-			}
-			continue
-		}
-		if _, err := hex.DecodeString(value); err != nil || len(value) != pcrHexLength {
-			return fmt.Errorf("condition key %q: value %.100q is not a PCR in hexadecimal, %d digits; it can never match", c.Key, value, pcrHexLength)
-		}
-	}
-	return nil
-}
-
-// attestationKey is the PCR that a condition key names, -1 for any other key.
-// Condition keys are compared without regard to case, as IAM does.
-func attestationKey(name string) int {
-	if strings.EqualFold(name, ImageSha384) {
-		return 0
-	}
-	prefix := attestationKeyPrefix + "PCR"
-	if len(name) <= len(prefix) || !strings.EqualFold(name[:len(prefix)], prefix) {
-		return -1
-	}
-	digits := name[len(prefix):]
-	index, err := strconv.Atoi(digits)
-	if err != nil || index < 0 || index > maxPCRIndex || strconv.Itoa(index) != digits {
-		return -1
-	}
-	return index
 }
 
 func (s *Statement) name(index int) string {

@@ -3,7 +3,9 @@ package kmstest
 import (
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -22,38 +24,59 @@ const (
 
 var errEnvelopeTooLong = errors.New("CiphertextForRecipient too long")
 
-// recipient is an attested enclave that answers are encrypted for. A nil
-// recipient is a request without one.
+// recipient is an attested enclave, or an EC2 instance with a NitroTPM, that
+// answers are encrypted for. A nil recipient is a request without one.
 type recipient struct {
-	key  *rsa.PublicKey
-	spki []byte // as in the document
-	pcrs map[int]attestation.PCR
+	key    *rsa.PublicKey
+	claims attestation.Claims
 }
 
-// measurements are the values of the attestation condition keys, nil without a
-// recipient.
-func (r *recipient) measurements() map[int][]byte {
-	if r == nil {
-		return nil
+// addMeasurements adds the attestation condition keys. Those of an enclave and
+// of a NitroTPM differ, so that no policy takes one for the other.
+func (r *recipient) addMeasurements(keys conditionKeys) {
+	name := attestationKeyPrefix + "PCR"
+	if r.claims.Platform == attestation.PlatformNitroTPM {
+		name = attestationKeyPrefix + "NitroTPMPCR"
 	}
-	values := make(map[int][]byte, len(r.pcrs))
-	for index, value := range r.pcrs {
-		values[index] = value[:]
+	for index, value := range r.claims.PCRs {
+		text := hex.EncodeToString(value[:])
+		keys.add(name+strconv.Itoa(index), text)
+		if index == 0 && r.claims.Platform == attestation.PlatformEnclave {
+			keys.add(ImageSha384, text)
+		}
 	}
-	return values
 }
 
-// newRecipientVerifier leaves the PCRs to the key's policy, which is what
+// newRecipientVerifiers leave the PCRs to the key's policy, which is what
 // judges them in KMS: hence any measurement, and zero PCRs of debug mode too.
 // KMS does not use the nonce.
-func newRecipientVerifier(root *x509.Certificate, clock func() time.Time) (*attestation.Verifier, error) {
-	return attestation.NewVerifier(attestation.Policy{
-		UnsafeAnyMeasurement: true,
-		UnsafeAllowDebug:     true,
-		MaxAge:               maxDocumentAge,
-		Roots:                []*x509.Certificate{root},
-		Clock:                clock,
-	})
+func newRecipientVerifiers(root *x509.Certificate, clock func() time.Time) (map[attestation.Platform]*attestation.Verifier, error) {
+	verifiers := map[attestation.Platform]*attestation.Verifier{}
+	for _, platform := range []attestation.Platform{attestation.PlatformEnclave, attestation.PlatformNitroTPM} {
+		verifier, err := attestation.NewVerifier(attestation.Policy{
+			UnsafeAnyMeasurement: true,
+			UnsafeAllowDebug:     true,
+			Platform:             platform,
+			MaxAge:               maxDocumentAge,
+			Roots:                []*x509.Certificate{root},
+			Clock:                clock,
+		})
+		if err != nil {
+			return nil, err
+		}
+		verifiers[platform] = verifier
+	}
+	return verifiers, nil
+}
+
+// verify chooses the verifier by what the document claims to be, which the
+// verifier then checks.
+func (s *Server) verify(document []byte) (*attestation.Document, error) {
+	claimed, err := attestation.ParseUnverified(document)
+	if err != nil {
+		return nil, err
+	}
+	return s.verifiers[claimed.Platform].Verify(document, attestation.Expect{UnsafeAnyNonce: true})
 }
 
 // readRecipient reads and verifies the Recipient parameter; nil if absent.
@@ -81,10 +104,10 @@ func (s *Server) readRecipient(input object) (*recipient, *apiError) {
 		return nil, invalidMember("", "recipient.attestationDocument", "Member must have length greater than or equal to 1")
 	case len(document) > maxDocumentLength:
 		return nil, invalidMember("", "recipient.attestationDocument", "Member must have length less than or equal to 262144")
-	case s.verifier == nil:
+	case s.verifiers == nil:
 		return nil, invalidDocument("this server trusts no attestation root: set Options.AttestationRoot")
 	}
-	verified, err := s.verifier.Verify(document, attestation.Expect{UnsafeAnyNonce: true})
+	verified, err := s.verify(document)
 	if err != nil {
 		return nil, invalidDocument(err.Error())
 	}
@@ -101,7 +124,7 @@ func (s *Server) readRecipient(input object) (*recipient, *apiError) {
 	default:
 		return nil, invalidDocument("public_key is not an RSA key of 2048, 3072 or 4096 bits")
 	}
-	return &recipient{key: key, spki: verified.PublicKey, pcrs: verified.PCRs}, nil
+	return &recipient{key: key, claims: verified.Claims}, nil
 }
 
 func invalidDocument(why string) *apiError {
@@ -117,7 +140,7 @@ func (c *call) deliver(answer map[string]any, plaintextName string, plaintext []
 		answer[plaintextName] = plaintext
 		return nil
 	}
-	envelope, err := sealEnvelope(plaintext, c.recipient.key, c.recipient.spki, c.server.envelopeForm)
+	envelope, err := sealEnvelope(plaintext, c.recipient.key, c.recipient.claims.PublicKey, c.server.envelopeForm)
 	if err != nil {
 		return invalidDocument("public_key cannot encrypt: " + err.Error())
 	}

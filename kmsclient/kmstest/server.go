@@ -32,7 +32,7 @@ type Server struct {
 	caller       caller
 	envelopeForm EnvelopeForm
 	clock        func() time.Time
-	verifier     *attestation.Verifier // nil: no root, no recipients
+	verifiers    map[attestation.Platform]*attestation.Verifier // nil: no root, no recipients
 
 	listener    net.Listener
 	roots       *x509.CertPool

@@ -114,7 +114,7 @@ func TestCreateKeyRefusesOptions(t *testing.T) {
 		options kmstest.KeyOptions
 		reason  kmstest.Reason
 	}{
-		"spec":         {kmstest.KeyOptions{Spec: "RSA_2048"}, kmstest.InvalidOption},
+		"spec":         {kmstest.KeyOptions{Spec: "ECC_SECG_P256K1"}, kmstest.InvalidOption},
 		"alias form":   {kmstest.KeyOptions{Alias: "taken"}, kmstest.InvalidOption},
 		"alias of AWS": {kmstest.KeyOptions{Alias: "alias/aws/ebs"}, kmstest.InvalidOption},
 		"alias taken":  {kmstest.KeyOptions{Alias: "alias/taken"}, kmstest.InvalidOption},
@@ -254,7 +254,7 @@ func TestRequestsAreBounded(t *testing.T) {
 	if len(requests) != kmstest.MaxRecordedRequests {
 		t.Errorf("%d requests are recorded", len(requests))
 	}
-	if requests[0] == first || first.RequestID == "" {
+	if requests[0].RequestID == first.RequestID || first.RequestID == "" {
 		t.Error("the oldest request is still there")
 	}
 }

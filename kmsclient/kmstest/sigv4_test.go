@@ -226,3 +226,22 @@ func TestSDKCorrectsItsClock(t *testing.T) {
 	_, err := newClient(server).GenerateRandom(t.Context(), &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(16)})
 	wantCode(t, err, "InvalidSignatureException", "Signature expired: ")
 }
+
+// A client whose clock is wrong, told by moving the server's: the SDK learns the
+// time from the refusal's Date header and signs its next attempt by it.
+func TestClockSkew(t *testing.T) {
+	for name, skew := range map[string]time.Duration{"client slow": time.Hour, "client fast": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			server := newServer(t, kmstest.Options{Clock: func() time.Time { return time.Now().Add(skew) }})
+			if _, err := random(t, server, retrying); err != nil {
+				t.Fatal(err)
+			}
+			requests := server.Requests()
+			if len(requests) != 2 || requests[0].ErrorCode != "InvalidSignatureException" || requests[1].ErrorCode != "" {
+				t.Errorf("recorded %+v", requests)
+			}
+			_, err := random(t, server) // one attempt
+			wantCode(t, err, "InvalidSignatureException", "Signature ")
+		})
+	}
+}
