@@ -150,7 +150,7 @@ var pcrPattern = regexp.MustCompile(`^[0-9a-fA-F*?]+$`)
 func (c *Condition) check() error {
 	op, ok := parseOperator(c.Operator)
 	if !ok {
-		return fmt.Errorf("condition operator %q is not supported; supported are Null, the String operators, those with IfExists, and with ForAllValues: or ForAnyValue:", c.Operator)
+		return fmt.Errorf("condition operator %q is not supported; supported are Null and the String operators, the latter also with IfExists behind and %s or %s in front", c.Operator, ForAllValues, ForAnyValue)
 	}
 	kind := conditionKeyKind(c.Key)
 	switch {

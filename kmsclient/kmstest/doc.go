@@ -14,7 +14,8 @@
 // A client needs three things of it: [Server.Config] with the region, the
 // credentials and the host name, [Server.RootCAs] to trust, and [Server.Addr]
 // to dial, directly or through a proxy. The example shows a plain *kms.Client.
-// [Server.Requests] tells afterwards what was asked and why it was refused.
+// [Server.Requests] tells afterwards what was asked, with which encryption
+// context and attested as what, and why it was refused.
 //
 // # What is real
 //
@@ -30,13 +31,42 @@
 //     DeriveSharedSecret, DescribeKey and GetPublicKey, with the limits of the
 //     service model.
 //   - The Recipient parameter of the five operations that have it. The
-//     attestation document is verified by package attestation against
-//     Options.AttestationRoot: certificates, signature, age. The answer is the
-//     CMS envelope KMS sends, byte for byte of the same shape, and carries no
-//     plaintext.
+//     attestation document, of an enclave or a NitroTPM, is verified by package
+//     attestation against Options.AttestationRoot: certificates, signature, age.
+//     The answer is the CMS envelope KMS sends, byte for byte of the same shape,
+//     and carries no plaintext.
 //   - Key policies: [ParsePolicy] reads a policy as it stands in production and
-//     refuses what it cannot evaluate.
-//   - The encryption context, bound to the ciphertext as additional data.
+//     refuses what it cannot evaluate. Of conditions it knows those on the
+//     attestation and on the encryption context, with IAM's operators for
+//     strings: see [Condition] and [Operator].
+//   - The encryption context, bound to the ciphertext as additional data, to the
+//     letter.
+//   - Key IDs, key ARNs, aliases and alias ARNs as KeyId; answers name the key
+//     by its ARN. [Server.SetAlias] points an alias at another key.
+//   - Grant tokens, which change nothing where the policy alone decides.
+//
+// # Failures
+//
+// [Server.Inject] makes requests to come fail as they do in production: they
+// are throttled, meet an error of the service or of a load balancer, are
+// answered late or never, or lose their connection before or within the answer.
+// Requests says afterwards which of them met a failure, so that a test can count
+// a client's attempts.
+//
+// # Clocks
+//
+// To test a client whose clock is wrong, move the server's: with Options.Clock
+// an hour ahead every client is an hour slow. The signature is then refused, and
+// the SDK, which learns the time from the Date header, tries again with the
+// difference made good. Attestation documents are judged by the same clock, so
+// give it to nsmtest.Options.Clock as well, or see them refused as expired or
+// not yet valid.
+//
+// # Envelopes
+//
+// KMS has encoded CiphertextForRecipient's content in two ways, and a program
+// that opens it by itself must read both: run its tests with each
+// [EnvelopeForm].
 //
 // # What a policy must not allow
 //
@@ -69,11 +99,16 @@
 //     User Permissions", hands the decision to those IAM policies: beside it, a
 //     condition in another Allow statement protects nothing. That is so in KMS
 //     too.
-//   - Of condition keys there are kms:RecipientAttestation:ImageSha384 and PCR0
-//     to PCR31; of operators StringEquals, StringEqualsIgnoreCase, their
-//     negations and Null. NitroTPM documents are refused.
-//   - Keys live in memory: SYMMETRIC_DEFAULT, and NIST curves for KEY_AGREEMENT.
-//     CreateKey and [Server.SetKeyEnabled] are Go methods, not operations.
+//   - Of condition keys there are those of [Condition] only: no
+//     kms:ViaService, no aws:SourceVpc. A request whose encryption context has
+//     names that differ by case alone is refused where a policy asks for one of
+//     them.
+//   - Keys live in memory: SYMMETRIC_DEFAULT, RSA for ENCRYPT_DECRYPT, and NIST
+//     curves for KEY_AGREEMENT. GenerateDataKeyPair makes RSA and NIST curves'
+//     pairs and ECC_NIST_EDWARDS25519; for ECC_SECG_P256K1 and SM2, of which
+//     Go's library has none, it is an UnsupportedOperationException. Some texts
+//     of errors about RSA keys are this package's. CreateKey, SetAlias and
+//     [Server.SetKeyEnabled] are Go methods, not operations.
 //   - Ciphertext blobs have a form of their own and are of no use to KMS, or to
 //     another Server.
 //   - Everything is consistent at once, and nothing is throttled or fails unless

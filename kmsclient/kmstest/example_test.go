@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
@@ -81,7 +84,93 @@ func Example() {
 	// server: GenerateDataKey true
 }
 
-// The policy of the production key, as it stands in a file.
+// A client that is throttled twice and gets its answer from the third attempt.
+func ExampleServer_Inject() {
+	server, err := kmstest.NewServer(kmstest.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	err = server.Inject(kmstest.Fault{Operation: "GenerateRandom", Times: 2, Failure: kmstest.Throttling})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := kms.NewFromConfig(server.Config(), func(o *kms.Options) {
+		o.HTTPClient = server.Client()
+		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
+			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil }) // tests don't wait
+		})
+	})
+	out, err := client.GenerateRandom(context.Background(), &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(32)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(out.Plaintext), "bytes")
+	for _, request := range server.Requests() {
+		fmt.Printf("%s fault=%q error=%q\n", request.Operation, request.Fault, request.ErrorCode)
+	}
+	// Output:
+	// 32 bytes
+	// GenerateRandom fault="throttling" error="ThrottlingException"
+	// GenerateRandom fault="throttling" error="ThrottlingException"
+	// GenerateRandom fault="" error=""
+}
+
+// A policy as JSON that asks for an encryption context, and what it lets through.
+func ExampleParsePolicy_encryptionContext() {
+	policy, err := kmstest.ParsePolicy([]byte(`{
+		"Version": "2012-10-17",
+		"Statement": [{
+			"Sid": "OneTenant",
+			"Effect": "Allow",
+			"Principal": {"AWS": "arn:aws:iam::111122223333:role/enclave"},
+			"Action": "kms:GenerateDataKey",
+			"Resource": "*",
+			"Condition": {
+				"StringEquals": {"kms:EncryptionContext:tenant": "7"},
+				"ForAllValues:StringEquals": {"kms:EncryptionContextKeys": ["tenant", "order"]}
+			}
+		}]
+	}`))
+	if err != nil {
+		log.Fatal(err)
+	}
+	server, err := kmstest.NewServer(kmstest.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	arn, err := server.CreateKey(kmstest.KeyOptions{Policy: policy})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := kms.NewFromConfig(server.Config(), func(o *kms.Options) { o.HTTPClient = server.Client() })
+	for _, encryptionContext := range []map[string]string{
+		{"tenant": "7", "order": "17"},
+		{"tenant": "8"},
+		{"tenant": "7", "user": "me"},
+	} {
+		_, _ = client.GenerateDataKey(context.Background(), &kms.GenerateDataKeyInput{
+			KeyId: &arn, KeySpec: types.DataKeySpecAes256, EncryptionContext: encryptionContext,
+		})
+	}
+	for _, request := range server.Requests() {
+		if request.ErrorCode == "" {
+			fmt.Println(request.EncryptionContext, "allowed")
+			continue
+		}
+		fmt.Println(request.EncryptionContext, request.ErrorCode)
+		fmt.Println("  ", request.Detail)
+	}
+	// Output:
+	// map[order:17 tenant:7] allowed
+	// map[tenant:8] AccessDeniedException
+	//    statement "OneTenant": kms:EncryptionContext:tenant StringEquals [7], but it is 8
+	// map[tenant:7 user:me] AccessDeniedException
+	//    statement "OneTenant": kms:EncryptionContextKeys ForAllValues:StringEquals [tenant order], but it is tenant, user
+}
+
+// A template's placeholder in place of a measurement.
 func ExampleParsePolicy() {
 	policy, err := kmstest.ParsePolicy([]byte(`{
 		"Version": "2012-10-17",

@@ -47,11 +47,13 @@ type Options struct {
 	// default key policy: test with true a policy that has both a statement for
 	// the account and one for the attested role.
 	WithoutIAMPermissions bool
-	// EnvelopeForm is the encoding of CiphertextForRecipient's content.
+	// EnvelopeForm is the encoding of CiphertextForRecipient's content,
+	// EnvelopeChunked if zero.
 	EnvelopeForm EnvelopeForm
 	// Clock is the server's time, for signatures, attestation documents, the
-	// Date header and creation dates. If nil, time.Now. It is called from many
-	// goroutines.
+	// Date header and creation dates. If nil, time.Now. One that is ahead or
+	// behind makes every client's clock wrong: see "Clocks" in the package's
+	// documentation. It is called from many goroutines.
 	Clock func() time.Time
 }
 
