@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"testing"
@@ -27,23 +28,25 @@ func wantReason(t *testing.T, plaintext []byte, err error, want Reason) {
 	}
 }
 
+// forms are the encodings that open.
+var forms = []struct {
+	name string
+	edit func(b *builder, ciphertext []byte)
+}{
+	{"as KMS, chunks of 1000", func(b *builder, c []byte) {}},
+	{"as KMS, primitive content", func(b *builder, c []byte) { b.content = tlv(tagContext0, c) }},
+	{"definite, constructed content", func(b *builder, c []byte) { b.outer = tlv; b.content = chunked(tlv, 1000, c) }},
+	{"definite, primitive content", func(b *builder, c []byte) { b.outer = tlv; b.content = tlv(tagContext0, c) }},
+	{"definite outside, indefinite content", func(b *builder, c []byte) { b.outer = tlv }},
+	{"chunks of 1 byte", func(b *builder, c []byte) { b.content = chunked(indef, 1, c[:min(len(c), 1500)]) }},
+	{"hash parameters absent", func(b *builder, c []byte) {
+		b.keyEnc = tlv(tagSequence, derOAEP, tlv(tagSequence,
+			tlv(tagContext0Cons, tlv(tagSequence, derSHA256)),
+			tlv(tagContext1Cons, tlv(tagSequence, derMGF1, tlv(tagSequence, derSHA256)))))
+	}},
+}
+
 func TestOpen(t *testing.T) {
-	forms := []struct {
-		name string
-		edit func(b *builder, ciphertext []byte)
-	}{
-		{"as KMS, chunks of 1000", func(b *builder, c []byte) {}},
-		{"as KMS, primitive content", func(b *builder, c []byte) { b.content = tlv(tagContext0, c) }},
-		{"definite, constructed content", func(b *builder, c []byte) { b.outer = tlv; b.content = chunked(tlv, 1000, c) }},
-		{"definite, primitive content", func(b *builder, c []byte) { b.outer = tlv; b.content = tlv(tagContext0, c) }},
-		{"definite outside, indefinite content", func(b *builder, c []byte) { b.outer = tlv }},
-		{"chunks of 1 byte", func(b *builder, c []byte) { b.content = chunked(indef, 1, c[:min(len(c), 1500)]) }},
-		{"hash parameters absent", func(b *builder, c []byte) {
-			b.keyEnc = tlv(tagSequence, derOAEP, tlv(tagSequence,
-				tlv(tagContext0Cons, tlv(tagSequence, derSHA256)),
-				tlv(tagContext1Cons, tlv(tagSequence, derMGF1, tlv(tagSequence, derSHA256)))))
-		}},
-	}
 	for _, bits := range []int{2048, 3072, 4096} {
 		for _, size := range []int{0, 1, 15, 16, 17, 32, 999, 1000, 1001, MaxPlaintextSize} {
 			for _, form := range forms {
@@ -76,15 +79,33 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// Every way in which an envelope of the right encoding can say the wrong thing.
+// wrong is an envelope that must not open.
+type wrong struct {
+	name     string
+	envelope []byte
+	reason   Reason
+}
+
 func TestOpenRefuses(t *testing.T) {
 	key := testKey(t, 2048)
+	uniform := errDecrypt().Error()
+	for _, test := range append(wrongMeanings(t, key), wrongSecrets(t, key)...) {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := Open(test.envelope, key)
+			wantReason(t, got, err, test.reason)
+			if test.reason == ReasonDecrypt && err.Error() != uniform {
+				t.Errorf("error %q tells itself from %q", err, uniform)
+			}
+		})
+	}
+}
+
+// wrongMeanings are all the ways in which an envelope of the right encoding can
+// say the wrong thing.
+func wrongMeanings(t testing.TB, key *rsa.PrivateKey) []wrong {
+	t.Helper()
 	other := testKey(t, 3072)
 	plain := random(32)
-	cek := random(32)
-	padding := func(pad byte, n int) []byte {
-		return append(bytes.Repeat([]byte{7}, 32-n), bytes.Repeat([]byte{pad}, n)...)
-	}
 	issuerAndSerial := tlv(tagSequence, tlv(tagSequence), tlv(tagInteger, []byte{1}))
 	label := tlv(tagContext2Cons, tlv(tagSequence, derPSource, tlv(tagOctetString, []byte("label"))))
 	emptyLabel := tlv(tagContext2Cons, tlv(tagSequence, derPSource, tlv(tagOctetString)))
@@ -171,15 +192,22 @@ func TestOpenRefuses(t *testing.T) {
 		{"encrypted key over the modulus", func(b *builder) { b.encKey = tlv(tagOctetString, bytes.Repeat([]byte{0xff}, 256)) }, ReasonDecrypt},
 		{"ciphertext garbled", func(b *builder) { b.content = tlv(tagContext0, make([]byte, 48)) }, ReasonDecrypt},
 	}
+	var all []wrong
 	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			b := newBuilder(t, key, plain)
-			test.edit(b)
-			got, err := Open(b.bytes(), key)
-			wantReason(t, got, err, test.want)
-		})
+		b := newBuilder(t, key, plain)
+		test.edit(b)
+		all = append(all, wrong{test.name, b.bytes(), test.want})
 	}
+	return all
+}
 
+// wrongSecrets are envelopes in which only the key's owner can find the fault.
+func wrongSecrets(t testing.TB, key *rsa.PrivateKey) []wrong {
+	t.Helper()
+	cek := random(32)
+	padding := func(pad byte, n int) []byte {
+		return append(bytes.Repeat([]byte{7}, 32-n), bytes.Repeat([]byte{pad}, n)...)
+	}
 	secrets := []struct {
 		name   string
 		cek    []byte
@@ -196,27 +224,22 @@ func TestOpenRefuses(t *testing.T) {
 		{"padding 2 of 1 byte", cek, padding(2, 1)},
 		{"padding differs in the first byte", cek, append(append(make([]byte, 16), 9), bytes.Repeat([]byte{16}, 15)...)},
 	}
-	uniform := errDecrypt().Error()
+	var all []wrong
 	for _, test := range secrets {
-		t.Run(test.name, func(t *testing.T) {
-			got, err := Open(sealPadded(t, key, test.cek, test.padded).bytes(), key)
-			wantReason(t, got, err, ReasonDecrypt)
-			if err.Error() != uniform {
-				t.Errorf("error %q tells itself from %q", err, uniform)
-			}
-		})
+		all = append(all, wrong{test.name, sealPadded(t, key, test.cek, test.padded).bytes(), ReasonDecrypt})
 	}
-
-	t.Run("OAEP with a label in fact", func(t *testing.T) {
-		b := newBuilder(t, key, plain)
-		encKey, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, &key.PublicKey, cek, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.encKey = tlv(tagOctetString, encKey)
-		got, err := Open(b.bytes(), key)
-		wantReason(t, got, err, ReasonDecrypt)
-	})
+	b := newBuilder(t, key, random(32))
+	encKey, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, &key.PublicKey, cek, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.encKey = tlv(tagOctetString, encKey)
+	all = append(all, wrong{"OAEP with SHA-1 in fact", b.bytes(), ReasonDecrypt})
+	if encKey, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, &key.PublicKey, cek, []byte("label")); err != nil {
+		t.Fatal(err)
+	}
+	b.encKey = tlv(tagOctetString, encKey)
+	return append(all, wrong{"OAEP with a label in fact", b.bytes(), ReasonDecrypt})
 }
 
 func TestOpenRefusesKeys(t *testing.T) {

@@ -2,6 +2,7 @@ package cms
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"encoding/hex"
 	"encoding/json"
 	"os"
@@ -72,9 +73,18 @@ func TestParseReal(t *testing.T) {
 	}
 }
 
-// Every way in which the encoding can be wrong.
 func TestParseRefuses(t *testing.T) {
-	key := testKey(t, 2048)
+	for _, test := range wrongEncodings(t, testKey(t, 2048)) {
+		t.Run(test.name, func(t *testing.T) {
+			v, err := parse(test.envelope)
+			wantReason(t, v.ciphertext, err, test.reason)
+		})
+	}
+}
+
+// wrongEncodings are all the ways in which the encoding can be wrong.
+func wrongEncodings(t testing.TB, key *rsa.PrivateKey) []wrong {
+	t.Helper()
 	good := newBuilder(t, key, random(32))
 	goodBytes := good.bytes()
 	definite := *good
@@ -85,11 +95,7 @@ func TestParseRefuses(t *testing.T) {
 		return append(append(bytes.Clone(data[:at]), with...), data[at+n:]...)
 	}
 
-	tests := []struct {
-		name string
-		data []byte
-		want Reason
-	}{
+	return []wrong{
 		{"nothing", nil, ReasonSize},
 		{"too large", make([]byte, MaxEnvelopeSize+1), ReasonSize},
 		{"one byte", []byte{0x30}, ReasonTruncated},
@@ -118,12 +124,6 @@ func TestParseRefuses(t *testing.T) {
 		{"set longer than what is left", replace(goodBytes, set+2, 1, 0x7f), ReasonTruncated},
 		{"set shorter than the recipient", replace(goodBytes, set+3, 1, goodBytes[set+3]-1), ReasonLength},
 		{"set longer than the recipient", replace(goodBytes, set+3, 1, goodBytes[set+3]+1), ReasonRecipients},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			v, err := parse(test.data)
-			wantReason(t, v.ciphertext, err, test.want)
-		})
 	}
 }
 
