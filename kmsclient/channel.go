@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -34,7 +37,14 @@ func newChannel(dial dialFunc, rootCAs *x509.CertPool) *http.Client {
 	transport := awshttp.NewBuildableClient().GetTransport() // with the SDK's limits and timeouts
 	transport.Proxy = nil
 	if dial != nil {
-		transport.DialContext = dial
+		// The transport goes on dialing when the request's context has ended,
+		// for the next request. Without a bound, a dial function that has none
+		// of its own would be left behind for ever, once per call.
+		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+			defer cancel()
+			return dial(ctx, network, address)
+		}
 	}
 	var roots *x509.CertPool
 	if rootCAs != nil {
@@ -48,8 +58,7 @@ func newChannel(dial dialFunc, rootCAs *x509.CertPool) *http.Client {
 	transport.TLSClientConfig.RootCAs = roots
 	transport.MaxResponseHeaderBytes = maxAnswerHeaderSize
 	return &http.Client{
-		Transport:     boundedTransport{transport},
-		Timeout:       attemptTimeout,
+		Transport:     boundedTransport{transport, attemptTimeout},
 		CheckRedirect: noRedirect,
 	}
 }
@@ -58,11 +67,19 @@ func newChannel(dial dialFunc, rootCAs *x509.CertPool) *http.Client {
 // whatever host they name.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// boundedTransport bounds the bodies of answers, and keeps connections that
-// the SDK would lose.
-type boundedTransport struct{ *http.Transport }
+// boundedTransport bounds an attempt's time and its answer's body, and keeps
+// connections that the SDK would lose. Its errors, and those of the body, are
+// never the context errors of anybody but the caller.
+type boundedTransport struct {
+	*http.Transport
+	timeout time.Duration // not http.Client's, whose error is context.DeadlineExceeded too
+}
 
 func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	caller := r.Context()
+	p := progressOf(caller)
+	ctx, cancel := context.WithTimeoutCause(caller, t.timeout, errTooSlow{t.timeout})
+	r = r.WithContext(httptrace.WithClientTrace(ctx, p.trace()))
 	if r.Body != nil {
 		// The SDK closes a request's body as soon as there is an answer. If the
 		// transport then still looks whether the body has an end, as it does
@@ -70,7 +87,6 @@ func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		// io.EOF, which counts as a failed write and costs the connection, and
 		// the next call a TLS handshake. Its Read says io.EOF too, where that
 		// means the end: leave only Read.
-		r = r.WithContext(r.Context())
 		r.Body = struct {
 			io.Reader
 			io.Closer
@@ -78,8 +94,83 @@ func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	response, err := t.Transport.RoundTrip(r)
 	if err != nil {
-		return nil, finalIfCertificate(err)
+		defer cancel()
+		if caller.Err() != nil {
+			return nil, caller.Err()
+		}
+		if p.reused.Load() {
+			// Whatever ended this kept connection, such as a proxy that was
+			// killed, may have ended the others that are kept, and not every
+			// transport tells. The next attempt must not try them one by one.
+			t.CloseIdleConnections()
+		}
+		return nil, finalIfCertificate(broken{tooSlow(ctx, err)})
 	}
-	response.Body = http.MaxBytesReader(nil, response.Body, maxAnswerSize)
+	p.reach(receiving)
+	response.Body = &answerBody{http.MaxBytesReader(nil, response.Body, maxAnswerSize), caller, ctx, cancel}
 	return response, nil
+}
+
+// answerBody is an answer's body. Read to its end, or closed, it lets go of the
+// attempt's timer.
+type answerBody struct {
+	io.ReadCloser
+	caller, attempt context.Context
+	cancel          context.CancelFunc
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil || err == io.EOF || errors.As(err, &tooLarge):
+		return n, err
+	case b.caller.Err() != nil:
+		return n, b.caller.Err()
+	}
+	return n, broken{tooSlow(b.attempt, err)}
+}
+
+func (b *answerBody) Close() error {
+	b.cancel()
+	return b.ReadCloser.Close()
+}
+
+// errTooSlow ends an attempt.
+type errTooSlow struct{ after time.Duration }
+
+func (e errTooSlow) Error() string { return fmt.Sprintf("no whole answer within %v", e.after) }
+
+// Timeout is what the SDK's retryers ask for.
+func (errTooSlow) Timeout() bool { return true }
+
+// tooSlow returns err, or what is behind it if the attempt's time was over.
+func tooSlow(attempt context.Context, err error) error {
+	if cause, ok := context.Cause(attempt).(errTooSlow); ok {
+		return cause
+	}
+	return err
+}
+
+// broken is an error of the channel that isn't the end of the caller's context.
+// Those of dialers, sockets and the transport often claim to be: they pass for
+// context.DeadlineExceeded whatever deadline it was. errors.As finds all that is
+// beneath, errors.Is all but the errors of contexts.
+//
+// A body that breaks is the SDK's retryers' to try again, as what breaks before
+// it is: they ask for ConnectionError.
+type broken struct{ err error }
+
+func (b broken) Error() string         { return b.err.Error() }
+func (b broken) ConnectionError() bool { return true }
+func (b broken) As(target any) bool    { return errors.As(b.err, target) }
+func (b broken) Is(target error) bool {
+	return target != context.DeadlineExceeded && target != context.Canceled && errors.Is(b.err, target)
+}
+
+// Timeout says whether it was too slow, for url.Error, which asks only the
+// error that it wraps itself.
+func (b broken) Timeout() bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(b.err, &timeout) && timeout.Timeout()
 }

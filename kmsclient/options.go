@@ -74,8 +74,9 @@ type Options struct {
 
 	// Dial makes the connections to KMS: the DialContext of a vsock dialer
 	// inside an enclave. It gets "tcp" and the endpoint's host:port, and what
-	// it returns is used for TLS with that host. It may be called
-	// concurrently. Nil dials TCP.
+	// it returns is used for TLS with that host. Its context isn't the call's,
+	// but ends after 30 seconds: a connection that comes too late for one call
+	// is kept for the next. It may be called concurrently. Nil dials TCP.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// RootCAs are the only roots that the endpoint's certificate may lead to.
