@@ -50,7 +50,7 @@ func (a attestedCall) HandleInitialize(ctx context.Context, in middleware.Initia
 		c = a.call
 	}
 	if err != nil {
-		return middleware.InitializeOutput{}, metadata, explain(c.op, c.requestedKey(), c.last, err)
+		return middleware.InitializeOutput{}, metadata, c.explain(ctx, err)
 	}
 	if a.call == nil {
 		return middleware.InitializeOutput{}, metadata, &Error{Op: c.op, Reason: ReasonNoEnvelope,
@@ -138,8 +138,11 @@ func (a attestedAttempt) HandleFinalize(ctx context.Context, in middleware.Final
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, final{named(a.call.op, err)}
 	}
 	a.call.last.sent = a.clock()
-	out, metadata, err := next.HandleFinalize(ctx, in)
+	out, metadata, err := next.HandleFinalize(withProgress(ctx, a.call.last.progress), in)
 	a.call.last.answered = a.clock()
+	if err != nil && ctx.Err() == nil {
+		a.call.failed, a.call.failedAttempt = err, a.call.attempts
+	}
 	return out, metadata, err
 }
 
@@ -153,7 +156,8 @@ func (a *attested) attest(ctx context.Context, transportRequest any) (context.Co
 		return nil, err
 	}
 	*a.call.recipient = info
-	a.call.last = attempt{document: info.AttestationDocument}
+	a.call.last = attempt{document: info.AttestationDocument, progress: new(progress)}
+	a.call.attempts++
 	if _, _, err := a.serializer.HandleSerialize(ctx, middleware.SerializeInput{Parameters: a.call.input, Request: request}, done{}); err != nil {
 		return nil, fmt.Errorf("kmsclient: can't serialise the request with its document: %w", err)
 	}

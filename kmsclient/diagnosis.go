@@ -26,6 +26,7 @@ const tolerableSkew = 5 * time.Second
 type attempt struct {
 	document       []byte // as it was sent
 	sent, answered time.Time
+	progress       *progress
 }
 
 // refused makes the error for an answer of KMS's that is one.

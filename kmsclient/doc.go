@@ -46,6 +46,23 @@
 // first may already have cost the two minutes that the driver waits for an NSM,
 // and neither heals in a second.
 //
+// # When something breaks
+//
+// A proxy that is killed or restarted, a connection that is cut at whatever
+// point, a KMS that throttles or is out of order for a moment: each costs an
+// attempt, and the SDK's retryer, from cfg, decides how many there are and how
+// long the pauses. An answer that breaks off in its middle is tried again too.
+// (KMS may have carried out the request. For the five operations that does no
+// harm: nothing in KMS changes.) After a kept connection has failed, all idle
+// ones are closed, so that they don't cost an attempt each.
+//
+// A call ends when its context does, wherever it is held up. The [Error] then
+// has ReasonCanceled, wraps the context's error, says how far the last attempt
+// had come, and wraps the error of the one that failed before it, which is
+// often what one wants to know. ReasonChannel is never the caller's deadline:
+// an attempt and a dialer have limits of their own. An attester that honours the
+// context is left with ReasonAttestation when it ends.
+//
 // # The key policy
 //
 // The enclave's credentials are known to the parent, as a rule, so that all that

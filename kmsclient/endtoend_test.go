@@ -39,12 +39,18 @@ var image = []byte("an enclave image")
 
 func newWorld(t testing.TB, form kmstest.EnvelopeForm) *world {
 	t.Helper()
+	return newWorldWith(t, kmstest.Options{EnvelopeForm: form})
+}
+
+func newWorldWith(t testing.TB, opts kmstest.Options) *world {
+	t.Helper()
 	pki, err := nsmtest.NewPKI(nsmtest.PKIOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{pki: pki}
-	if w.kms, err = kmstest.NewServer(kmstest.Options{AttestationRoot: pki.Root(), Region: "eu-west-1", EnvelopeForm: form, WithoutIAMPermissions: true}); err != nil {
+	opts.AttestationRoot, opts.Region, opts.WithoutIAMPermissions = pki.Root(), "eu-west-1", true
+	if w.kms, err = kmstest.NewServer(opts); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.kms.Close)

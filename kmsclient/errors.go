@@ -1,12 +1,20 @@
 package kmsclient
 
 import (
+	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -88,9 +96,16 @@ const (
 	// ReasonKMS: KMS answered with another error: errors.As finds the SDK's
 	// type of it, or smithy.APIError for its code.
 	ReasonKMS Reason = "kms-error"
-	// ReasonChannel: no connection, no TLS, or no answer within the time that
-	// an attempt has, from KMS or the instance metadata service.
+	// ReasonChannel: no connection, no TLS, or no whole answer within the time
+	// that an attempt has, from KMS or the instance metadata service.
 	ReasonChannel Reason = "channel"
+	// ReasonUnreadable: there is a whole answer, but not one of KMS's protocol,
+	// or it is too long.
+	ReasonUnreadable Reason = "unreadable-answer"
+	// ReasonCanceled: the call's context ended first; the error wraps the
+	// context's. If attempts had failed before, it wraps the error of the last
+	// one too.
+	ReasonCanceled Reason = "canceled"
 )
 
 // Error is the error of New, Attested, LoadConfig and of the five attested operations. The SDK puts
@@ -102,11 +117,14 @@ const (
 //	var disabled *types.DisabledException
 //	if errors.As(err, &disabled) { … }
 //
-// The SDK's errors stay as they are where nothing is to be added: a cancelled
-// context, credentials that can't be had, an answer that can't be read, and the
-// types.DryRunOperationException by which KMS says that a dry run would have
-// succeeded. Other operations give the SDK's errors only, but for
-// ReasonInvalidOptions, ReasonKeyNotPinned and ReasonEndpoint.
+// With ReasonChannel, errors.Is finds neither context.DeadlineExceeded nor
+// context.Canceled: whatever limit an attempt or a dialer has of its own, these
+// two are the caller's.
+//
+// The SDK's errors stay as they are where nothing is to be added: credentials
+// that can't be had, and the types.DryRunOperationException by which KMS says
+// that a dry run would have succeeded. Other operations give the SDK's errors
+// only, but for ReasonInvalidOptions, ReasonKeyNotPinned and ReasonEndpoint.
 type Error struct {
 	// Op is the operation, such as "Decrypt", or "New", "Attested" or
 	// "LoadConfig". Empty if credentials couldn't be renewed.
@@ -170,24 +188,52 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // explain puts a reason and a hint around an error of the SDK. It leaves alone
 // what is explained already, what says that a dry run succeeded, and what
-// comes of neither KMS nor the channel: a missing credential, a cancelled
-// context.
-func explain(op, keyID string, last attempt, err error) error {
+// comes of neither KMS, the channel nor the caller's context: a missing
+// credential.
+func (c *call) explain(ctx context.Context, err error) error {
 	var ours *Error
 	var dryRun *types.DryRunOperationException
 	if errors.As(err, &ours) || errors.As(err, &dryRun) {
 		return err
 	}
+	var canceled *smithy.CanceledError // also for a context that a middleware made
+	if ended := ctx.Err(); errors.As(err, &canceled) || ended != nil && errors.Is(err, ended) {
+		return c.canceled(err)
+	}
 	var api smithy.APIError
 	if errors.As(err, &api) {
-		return last.refused(op, keyID, api, err)
+		return c.last.refused(c.op, c.requestedKey(), api, err)
 	}
-	var canceled *smithy.CanceledError
+	e := &Error{Op: c.op, KeyID: c.requestedKey(), Err: err}
 	var send *smithyhttp.RequestSendError
-	if errors.As(err, &send) && !errors.As(err, &canceled) {
-		return &Error{Op: op, Reason: ReasonChannel, KeyID: keyID, Detail: channelHint(err), Err: err}
+	var unreadable *smithy.DeserializationError
+	switch {
+	case errors.As(err, &send) || errors.As(err, new(broken)):
+		e.Reason, e.Detail = ReasonChannel, channelHint(err, c.last.progress.at())
+	case errors.As(err, &unreadable):
+		e.Reason, e.Detail = ReasonUnreadable, unreadableHint(err)
+	default:
+		return err
 	}
-	return err
+	return e
+}
+
+// canceled makes the error for a call whose context has ended. What was wrong
+// before is of more use than that the time was up.
+func (c *call) canceled(err error) *Error {
+	e := &Error{Op: c.op, Reason: ReasonCanceled, KeyID: c.requestedKey(), Err: err}
+	switch {
+	case c.attempts == 0:
+		e.Detail = "the context ended before anything was sent"
+	case c.failedAttempt == c.attempts:
+		e.Detail = "the context ended in the pause before the next attempt"
+	default:
+		e.Detail = fmt.Sprintf("the context ended in attempt %d, %v", c.attempts, c.last.progress.at())
+	}
+	if c.failed != nil {
+		e.Err = fmt.Errorf("%w; attempt %d: %w", err, c.failedAttempt, c.failed)
+	}
+	return e
 }
 
 // hints say what usually is behind an error code of KMS. KMS has no error of
@@ -199,15 +245,32 @@ var hints = map[string]string{
 	"IncorrectKeyException":      "the ciphertext was made with another KMS key than the one sent",
 	"ValidationException": "KMS doesn't accept the request; if it is about the attestation document, " +
 		"the document may have expired on the way (check the enclave's clock) or not be from a real Nitro Security Module",
+	"ThrottlingException":         "the account's quota of requests per second for KMS in this region is used up, perhaps by others in the account; aws.Config.Retryer can have more attempts and longer pauses",
 	"UnrecognizedClientException": "KMS doesn't know these credentials, or not in this region; credentials of a role need their session token too",
 	"ExpiredTokenException":       "the credentials have expired; an enclave can't refresh them by itself, give it a credentials provider that can",
 	"InvalidSignatureException":   "the secret key is wrong, or the enclave's clock is; an enclave's clock drifts unless something sets it",
 }
 
-func channelHint(err error) string {
+func unreadableHint(err error) string {
+	var response *awshttp.ResponseError
+	if !errors.As(err, &response) {
+		return "the answer isn't one of KMS's"
+	}
+	hint := fmt.Sprintf("an answer with status %d that isn't one of KMS's", response.HTTPStatusCode())
+	if response.HTTPStatusCode() >= http.StatusInternalServerError {
+		hint += ": a load balancer's, perhaps, in front of a KMS that is out of order"
+	}
+	return hint
+}
+
+// channelHint says what usually is behind an error of the channel that ended an
+// attempt in that phase.
+func channelHint(err error, at phase) string {
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
+	var notTLS tls.RecordHeaderError
+	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.As(err, &unknown):
 		return "whoever answered isn't KMS or isn't certified by an accepted root: TLS must reach from the enclave to KMS, with nothing that ends it in between"
@@ -215,6 +278,22 @@ func channelHint(err error) string {
 		return "whoever answered has the certificate of another host: check that the parent forwards this connection to the endpoint's host"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "the certificate isn't valid at the enclave's clock: an enclave's clock drifts unless something sets it"
+	case at == connecting:
+		return "no connection: check that the parent's proxy runs and allows the endpoint's host"
+	case errors.As(err, &notTLS):
+		return "whoever answered doesn't speak TLS: check where the parent's proxy forwards this connection to"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return fmt.Sprintf("no answer %v, though there is a connection: the parent's proxy or what is behind it holds it up", at)
+	case at == shakingHands && cut(err):
+		return "the connection ended in the TLS handshake: the parent's proxy runs, but doesn't reach the endpoint's host; its log says why"
+	case at == shakingHands:
+		return "no TLS with whoever answered: check that the parent forwards this connection to the endpoint's host"
 	}
-	return "no answer from KMS: check that the parent's proxy runs and allows the endpoint's host"
+	return fmt.Sprintf("the connection ended %v: the parent's proxy was stopped or cut it, then its log says why, or KMS did", at)
+}
+
+// cut tells the end of a connection from what TLS has against the other side.
+func cut(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

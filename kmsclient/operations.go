@@ -22,6 +22,11 @@ type call struct {
 	keyOptional bool
 	key         *recipientKey // what the answer must be encrypted to
 	last        attempt
+	attempts    int
+	// failed is the error of the last attempt that failed by itself, rather
+	// than with the caller's context. It was the failedAttempt'th.
+	failed        error
+	failedAttempt int
 }
 
 // newCall returns nil for the input of any other operation.
