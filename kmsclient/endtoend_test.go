@@ -193,6 +193,38 @@ func testEndToEnd(t *testing.T, w *world, client *kms.Client) {
 	}
 }
 
+// TestAlias pins the key that an alias leads to: that it is pointed elsewhere later
+// on is noticed.
+func TestAlias(t *testing.T) {
+	w := newWorld(t, kmstest.EnvelopeChunked)
+	alias := strings.Split(w.key, ":key/")[0] + ":alias/orders"
+	opts := kmsclient.Options{Dial: w.dial, RootCAs: w.kms.RootCAs()}
+	resolved, err := kmsclient.ResolveAlias(t.Context(), w.kms.Config(), alias, opts)
+	if err != nil || resolved != w.key {
+		t.Fatalf("%q, error %v", resolved, err)
+	}
+	client := w.client(t, w.session, kmsclient.Options{KeyIDs: []string{resolved}})
+	dataKey := &kms.GenerateDataKeyInput{KeyId: &alias, KeySpec: types.DataKeySpecAes256}
+	if _, err := client.GenerateDataKey(t.Context(), dataKey); err != nil {
+		t.Fatal(err)
+	}
+	other, err := w.kms.CreateKey(kmstest.KeyOptions{Policy: kmstest.AllowAttested(kmstest.PCREquals(0, pcr0Of(image)))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.kms.SetAlias("alias/orders", other); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := client.GenerateDataKey(t.Context(), dataKey); out != nil || reason(err) != kmsclient.ReasonAnswerKey {
+		t.Errorf("after the alias was pointed elsewhere: %v", err)
+	}
+}
+
+func pcr0Of(image []byte) [48]byte {
+	pcr0, _, _ := nsmtest.Measure(image)
+	return pcr0
+}
+
 func TestGenerateRandom(t *testing.T) {
 	pki, err := nsmtest.NewPKI(nsmtest.PKIOptions{})
 	if err != nil {

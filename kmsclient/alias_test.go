@@ -1,0 +1,96 @@
+package kmsclient
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+)
+
+const aliasOfA = "arn:aws:kms:eu-west-1:111122223333:alias/orders"
+
+func TestResolveAlias(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer object
+		want   Reason // "" is keyA
+	}{
+		{"the key", object{"Arn": keyA, "KeyId": "k"}, ""},
+		{"a key of another account", object{"Arn": keyB}, ReasonAnswerKey},
+		{"a key of another region", object{"Arn": strings.Replace(keyA, "eu-west-1", "eu-west-2", 1)}, ReasonAnswerKey},
+		{"a key of another partition", object{"Arn": strings.Replace(keyA, "arn:aws:", "arn:aws-cn:", 1)}, ReasonAnswerKey},
+		{"the alias", object{"Arn": aliasOfA}, ReasonAnswerKey},
+		{"a bare key ID", object{"Arn": "1234abcd-12ab-34cd-56ef-1234567890ab"}, ReasonAnswerKey},
+		{"no ARN", object{"KeyId": "k"}, ReasonAnswerKey},
+		{"nothing", nil, ReasonAnswerKey},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStub(t, func(r stubRequest) (int, any) {
+				if test.answer == nil {
+					return http.StatusOK, object{}
+				}
+				return http.StatusOK, object{"KeyMetadata": test.answer}
+			})
+			got, err := ResolveAlias(t.Context(), testConfig(), aliasOfA, Options{Dial: s.dial, RootCAs: s.roots})
+			if test.want != "" {
+				wantError(t, err, "ResolveAlias", test.want)
+			} else if err != nil {
+				t.Error(err)
+			}
+			if (got == keyA) != (test.want == "") || got != "" && err != nil {
+				t.Errorf("%q beside %v", got, err)
+			}
+			if seen := s.seen(); len(seen) != 1 || seen[0].op != "DescribeKey" || seen[0].text("KeyId") != aliasOfA || seen[0].host != host {
+				t.Errorf("requests %v", seen)
+			}
+		})
+	}
+}
+
+func TestResolveAliasRefuses(t *testing.T) {
+	s := newStub(t, func(stubRequest) (int, any) {
+		return http.StatusBadRequest, object{"__type": "NotFoundException", "message": "Alias is not found."}
+	})
+	opts := Options{Dial: s.dial, RootCAs: s.roots}
+	elsewhere, nobody := testConfig(), testConfig()
+	elsewhere.Region, nobody.Credentials = "us-east-1", nil
+	for name, c := range map[string]struct {
+		cfg    aws.Config
+		alias  string
+		opts   Options
+		reason Reason
+	}{
+		"a bare alias":       {testConfig(), "alias/orders", opts, ReasonInvalidOptions},
+		"nothing":            {testConfig(), "", opts, ReasonInvalidOptions},
+		"a key":              {testConfig(), keyA, opts, ReasonInvalidOptions},
+		"an alias of S3's":   {testConfig(), "arn:aws:s3:eu-west-1:111122223333:alias/orders", opts, ReasonInvalidOptions},
+		"no account":         {testConfig(), "arn:aws:kms:eu-west-1::alias/orders", opts, ReasonInvalidOptions},
+		"no name":            {testConfig(), "arn:aws:kms:eu-west-1:111122223333:alias/", opts, ReasonInvalidOptions},
+		"another region":     {elsewhere, aliasOfA, opts, ReasonInvalidOptions},
+		"no credentials":     {nobody, aliasOfA, opts, ReasonInvalidOptions},
+		"hosts that are not": {testConfig(), aliasOfA, Options{Hosts: []string{"https://kms"}}, ReasonInvalidOptions},
+	} {
+		got, err := ResolveAlias(t.Context(), c.cfg, c.alias, c.opts)
+		if e := wantError(t, err, "ResolveAlias", c.reason); got != "" || e == nil {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if n := len(s.seen()); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+
+	cfg := testConfig()
+	cfg.BaseEndpoint = aws.String("https://kms.example.com")
+	got, err := ResolveAlias(t.Context(), cfg, aliasOfA, opts)
+	if wantError(t, err, "DescribeKey", ReasonEndpoint); got != "" || len(s.seen()) != 0 {
+		t.Errorf("%q, %d requests", got, len(s.seen()))
+	}
+	got, err = ResolveAlias(t.Context(), testConfig(), aliasOfA, opts)
+	var notFound *types.NotFoundException
+	if got != "" || !errors.As(err, &notFound) {
+		t.Errorf("%q, error %v", got, err)
+	}
+}
