@@ -41,13 +41,12 @@ func (a attestedCall) HandleInitialize(ctx context.Context, in middleware.Initia
 		return middleware.InitializeOutput{}, middleware.Metadata{}, named(a.op, err)
 	}
 	a.pins = pins
-	c := newCall(in.Parameters)
 	out, metadata, err := next.HandleInitialize(ctx, in)
-	if c == nil {
-		return out, metadata, err
-	}
-	if a.call != nil {
-		c = a.call
+	c := a.call
+	if c == nil { // it never came to an input that is final
+		if c = newCall(in.Parameters); c == nil {
+			return out, metadata, err
+		}
 	}
 	if err != nil {
 		return middleware.InitializeOutput{}, metadata, c.explain(ctx, err)
@@ -88,7 +87,7 @@ func (a *attested) judge(c *call, output any) error {
 	if got.missing != "" {
 		return &Error{Reason: ReasonIncomplete, Detail: "the answer holds no " + got.missing + ", which KMS always sends: without what is to be stored, the key is lost with the enclave"}
 	}
-	plaintext, err := c.key.open(*got.envelope)
+	plaintext, err := c.key.Open(*got.envelope)
 	if err != nil {
 		return &Error{Reason: ReasonEnvelope, Detail: "the answer isn't for this client", Err: err}
 	}
@@ -168,7 +167,8 @@ func (a *attested) attest(ctx context.Context, transportRequest any) (context.Co
 	if err := request.RewindStream(); err != nil {
 		return nil, fmt.Errorf("kmsclient: can't rewind the request: %w", err)
 	}
-	return v4.SetPayloadHash(ctx, hex.EncodeToString(hash.Sum(nil))), nil
+	var sum [sha256.Size]byte
+	return v4.SetPayloadHash(ctx, hex.EncodeToString(hash.Sum(sum[:0]))), nil
 }
 
 // done ends the serialisation: what follows in the stack has run already.

@@ -9,10 +9,13 @@ import (
 
 // pins are the KMS keys that may be used.
 type pins struct {
-	arns   []string // without duplicates
+	keys   []pin // without duplicates
 	any    bool
 	region string // the call's, which a bare key ID is in
 }
+
+// pin is a key, by its whole ARN and by parts of it.
+type pin struct{ arn, region, resource string }
 
 func newPins(opts Options) (pins, error) {
 	switch {
@@ -26,19 +29,20 @@ func newPins(opts Options) (pins, error) {
 	}
 	var p pins
 	for _, id := range opts.KeyIDs {
-		if err := checkKeyARN(id); err != nil {
+		key, err := parsePin(id)
+		if err != nil {
 			return pins{}, err
 		}
 		if !p.has(id) {
-			p.arns = append(p.arns, id)
+			p.keys = append(p.keys, key)
 		}
 	}
 	return p, nil
 }
 
-func checkKeyARN(id string) error {
-	fail := func(detail string) error {
-		return &Error{Reason: ReasonInvalidOptions, KeyID: id, Detail: detail +
+func parsePin(id string) (pin, error) {
+	fail := func(detail string) (pin, error) {
+		return pin{}, &Error{Reason: ReasonInvalidOptions, KeyID: id, Detail: detail +
 			"; KeyIDs takes full key ARNs: arn:<partition>:kms:<region>:<account>:key/<key ID>"}
 	}
 	a, err := arn.Parse(id)
@@ -59,12 +63,12 @@ func checkKeyARN(id string) error {
 	if name := strings.TrimPrefix(a.Resource, "key/"); name == "" || strings.ContainsAny(name, "/:* \t\r\n") {
 		return fail("the ARN's key ID isn't one")
 	}
-	return nil
+	return pin{arn: id, region: a.Region, resource: a.Resource}, nil
 }
 
 func (p pins) has(id string) bool {
-	for _, a := range p.arns {
-		if a == id {
+	for _, key := range p.keys {
+		if key.arn == id {
 			return true
 		}
 	}
@@ -73,10 +77,10 @@ func (p pins) has(id string) bool {
 
 // only returns the pinned key if there is just one.
 func (p pins) only() (string, bool) {
-	if len(p.arns) != 1 {
+	if len(p.keys) != 1 {
 		return "", false
 	}
-	return p.arns[0], true
+	return p.keys[0].arn, true
 }
 
 // in returns the pins of a call in the region. It refuses those that no answer
@@ -89,12 +93,16 @@ func (p pins) in(region string) (pins, error) {
 	if p.any {
 		return p, nil
 	}
-	for _, id := range p.arns {
-		if a, err := arn.Parse(id); err == nil && a.Region == region {
+	for _, key := range p.keys {
+		if key.region == region {
 			return p, nil
 		}
 	}
-	return pins{}, &Error{Reason: ReasonInvalidOptions, KeyID: strings.Join(p.arns, ", "),
+	var arns []string
+	for _, key := range p.keys {
+		arns = append(arns, key.arn)
+	}
+	return pins{}, &Error{Reason: ReasonInvalidOptions, KeyID: strings.Join(arns, ", "),
 		Detail: fmt.Sprintf("the client's region is %q, and no pinned key is in it", region)}
 }
 
@@ -104,8 +112,8 @@ func (p pins) checkRequest(id string) error {
 	if p.any || strings.Contains(id, "alias/") || p.has(id) {
 		return nil
 	}
-	for _, pinned := range p.arns {
-		if a, err := arn.Parse(pinned); err == nil && a.Region == p.region && a.Resource == "key/"+id {
+	for _, key := range p.keys {
+		if key.region == p.region && key.resource == "key/"+id {
 			return nil
 		}
 	}

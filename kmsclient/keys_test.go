@@ -15,7 +15,7 @@ func TestKeyIDs(t *testing.T) {
 		"arn:aws-cn:kms:cn-north-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
 		"arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
 	} {
-		if err := checkKeyARN(id); err != nil {
+		if _, err := parsePin(id); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1,11 +1,9 @@
 package kmsclient
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -21,9 +19,8 @@ const MaxDocumentSize = 262144
 
 // recipientKey is an RSA key that answers are encrypted to. It never changes.
 type recipientKey struct {
-	private *rsa.PrivateKey
-	spki    []byte // the public key, as the document has it
-	made    time.Time
+	*cms.Recipient
+	made time.Time
 }
 
 func newRecipientKey(bits int) (*recipientKey, error) {
@@ -31,18 +28,17 @@ func newRecipientKey(bits int) (*recipientKey, error) {
 	if err != nil {
 		return nil, &Error{Reason: ReasonRecipientKey, Detail: "can't make an RSA key", Err: err}
 	}
-	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	recipient, err := cms.NewRecipient(key)
 	if err != nil {
-		return nil, &Error{Reason: ReasonRecipientKey, Detail: "can't encode the RSA key", Err: err}
+		return nil, &Error{Reason: ReasonRecipientKey, Detail: "can't use the RSA key", Err: err}
 	}
-	return &recipientKey{private: key, spki: spki}, nil
+	return &recipientKey{Recipient: recipient}, nil
 }
 
 // document makes a fresh attestation document for the key. It isn't verified
 // here: KMS does that.
 func (k *recipientKey) document(ctx context.Context, attester Attester) (*types.RecipientInfo, error) {
-	// A copy, so that an attester that writes into it harms only itself.
-	document, err := attester.Attest(ctx, nsm.AttestationRequest{PublicKey: bytes.Clone(k.spki)})
+	document, err := attester.Attest(ctx, nsm.AttestationRequest{PublicKey: k.PublicKey()})
 	if err != nil {
 		return nil, &Error{Reason: ReasonAttestation, Detail: "no attestation document", Err: err}
 	}
@@ -54,8 +50,4 @@ func (k *recipientKey) document(ctx context.Context, attester Attester) (*types.
 		AttestationDocument:    document,
 		KeyEncryptionAlgorithm: types.KeyEncryptionMechanismRsaesOaepSha256,
 	}, nil
-}
-
-func (k *recipientKey) open(envelope []byte) ([]byte, error) {
-	return cms.Open(envelope, k.private)
 }

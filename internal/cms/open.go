@@ -1,6 +1,7 @@
 package cms
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rsa"
@@ -18,28 +19,55 @@ import (
 // from the first use of the private key on gives one and the same error,
 // ReasonDecrypt.
 //
-// Open is safe for concurrent use.
+// Open is safe for concurrent use. A [Recipient] saves a caller with many
+// envelopes what is the same for all.
 func Open(data []byte, key *rsa.PrivateKey) ([]byte, error) {
-	if err := checkKey(key); err != nil {
+	r, err := NewRecipient(key)
+	if err != nil {
 		return nil, err
 	}
-	v, err := parse(data)
-	if err != nil {
+	return r.Open(data)
+}
+
+// Recipient is a key that envelopes are for. It is safe for concurrent use.
+type Recipient struct {
+	key  *rsa.PrivateKey
+	spki []byte
+	id   [sha256.Size]byte // as envelopes name the key
+}
+
+// NewRecipient returns the recipient with that key, which must be of 2048, 3072 or
+// 4096 bits and is not to be changed. Errors are of type *Error, ReasonKey.
+func NewRecipient(key *rsa.PrivateKey) (*Recipient, error) {
+	if err := checkKey(key); err != nil {
 		return nil, err
 	}
 	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
 		return nil, &Error{Reason: ReasonKey, Offset: -1, Detail: "the public key can't be encoded"}
 	}
-	if id := sha256.Sum256(spki); string(v.keyID) != string(id[:]) {
+	return &Recipient{key: key, spki: spki, id: sha256.Sum256(spki)}, nil
+}
+
+// PublicKey returns the public key, as an attestation document has it: the DER
+// of its SubjectPublicKeyInfo (RFC 5280 section 4.1). The slice is a copy.
+func (r *Recipient) PublicKey() []byte { return bytes.Clone(r.spki) }
+
+// Open is as the function Open, with the recipient's key.
+func (r *Recipient) Open(data []byte) ([]byte, error) {
+	v, err := parse(data)
+	if err != nil {
+		return nil, err
+	}
+	if string(v.keyID) != string(r.id[:]) {
 		return nil, &Error{Reason: ReasonOtherRecipient, Offset: v.keyIDOffset,
-			Detail: fmt.Sprintf("the envelope is for the key %x, this key is %x", v.keyID, id)}
+			Detail: fmt.Sprintf("the envelope is for the key %x, this key is %x", v.keyID, r.id)}
 	}
-	if len(v.encryptedKey) != key.Size() {
+	if len(v.encryptedKey) != r.key.Size() {
 		return nil, &Error{Reason: ReasonEncryptedKeySize, Offset: v.encryptedKeyOffset,
-			Detail: fmt.Sprintf("encrypted key has %d bytes, must have %d", len(v.encryptedKey), key.Size())}
+			Detail: fmt.Sprintf("encrypted key has %d bytes, must have %d", len(v.encryptedKey), r.key.Size())}
 	}
-	return decrypt(v, key)
+	return decrypt(v, r.key)
 }
 
 func checkKey(key *rsa.PrivateKey) error {
