@@ -57,6 +57,9 @@ func newChannel(dial dialFunc, rootCAs *x509.CertPool) *http.Client {
 	transport.TLSClientConfig.MinVersion = tls.VersionTLS12
 	transport.TLSClientConfig.RootCAs = roots
 	transport.MaxResponseHeaderBytes = maxAnswerHeaderSize
+	// The SDK keeps ten of a hundred for each host. Here all are for one, and with
+	// more callers than that most calls would begin with a TLS handshake.
+	transport.MaxIdleConnsPerHost = transport.MaxIdleConns
 	return &http.Client{
 		Transport:     boundedTransport{transport, attemptTimeout},
 		CheckRedirect: noRedirect,

@@ -14,6 +14,8 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -375,5 +377,43 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 	if dials != 1 {
 		t.Errorf("%d connections for 5 requests in a row", dials)
+	}
+}
+
+// As many connections are kept as were in use at once.
+func TestConnectionsOfManyCallersAreKept(t *testing.T) {
+	const callers = 30
+	var arrived sync.WaitGroup
+	s := newStub(t, func(stubRequest) (int, any) {
+		arrived.Done()
+		arrived.Wait() // so that each caller has a connection of its own
+		return http.StatusOK, object{}
+	})
+	var dials atomic.Int64
+	channel := newChannel(func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		return s.dial(ctx, network, address)
+	}, s.roots)
+	defer channel.CloseIdleConnections()
+	for range 3 {
+		arrived.Add(callers)
+		var calls sync.WaitGroup
+		for range callers {
+			calls.Go(func() {
+				response, err := channel.Post("https://"+host, "application/json", strings.NewReader("{}"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer response.Body.Close()
+				if _, err := io.Copy(io.Discard, response.Body); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+	}
+	if n := dials.Load(); n != callers {
+		t.Errorf("%d connections for %d callers", n, callers)
 	}
 }
