@@ -47,7 +47,8 @@ func derPositive(der []byte) (number, rest []byte, ok bool) {
 	if len(der) < 2 || der[0] != derInteger || der[1] == 0 || int(der[1]) > len(der)-2 {
 		return nil, nil, false
 	}
-	number, rest = der[2:2+der[1]], der[2+der[1]:]
+	size := int(der[1])
+	number, rest = der[2:2+size], der[2+size:]
 	negative := number[0] >= 0x80
 	padded := number[0] == 0 && (len(number) == 1 || number[1] < 0x80)
 	return number, rest, !negative && !padded

@@ -6,7 +6,6 @@ package es384
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/fips140"
 	"crypto/sha512"
 
 	"github.com/veraison/go-cose"
@@ -39,7 +38,7 @@ func (v Verifier) Verify(content, signature []byte) error {
 	}
 	digest := sha512.Sum384(content)
 	valid := false
-	if fips140.Enabled() {
+	if validatedOnly() {
 		valid = verifyFIPS(v.Point, digest, derSignature(signature))
 	} else {
 		valid = verify(v.Point, digest, signature[:numberSize], signature[numberSize:])
@@ -54,7 +53,7 @@ func (v Verifier) Verify(content, signature []byte) error {
 // content and of the key, an uncompressed point on P-384.
 func VerifyDER(point, content, signature []byte) bool {
 	digest := sha512.Sum384(content)
-	if fips140.Enabled() {
+	if validatedOnly() {
 		return verifyFIPS(point, digest, signature)
 	}
 	r, s, ok := parseDER(signature)

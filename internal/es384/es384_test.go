@@ -104,6 +104,18 @@ func TestVerify(t *testing.T) {
 	if v.Verify([]byte("other"), signature) == nil || VerifyDER(point, []byte("other"), der) {
 		t.Error("accepted for another content")
 	}
+	for name, bad := range map[string][]byte{
+		"bytes after it":      append(bytes.Clone(der), 0),
+		"an element after s":  append([]byte{0x30, der[1] + 2}, append(bytes.Clone(der[2:]), 5, 0)...),
+		"a shorter sequence":  append([]byte{0x30, der[1] - 1}, der[2:]...),
+		"a longer sequence":   append([]byte{0x30, der[1] + 1}, der[2:]...),
+		"a length in 2 bytes": append([]byte{0x30, 0x81, der[1]}, der[2:]...),
+		"a set":               append([]byte{0x31}, der[1:]...),
+	} {
+		if VerifyDER(point, content, bad) {
+			t.Errorf("%s: accepted", name)
+		}
+	}
 	other, _, _ := signed(t, content)
 	if (Verifier{other}).Verify(content, signature) == nil || VerifyDER(other, content, der) {
 		t.Error("accepted for another key")
@@ -166,6 +178,35 @@ func TestSpecialPoints(t *testing.T) {
 	check(t, "zero digest", d, new(big.Int), r, s, true)
 }
 
+// TestPointBeyondOrder verifies where the point's x isn't below n, so that r is x-n.
+func TestPointBeyondOrder(t *testing.T) {
+	for k := int64(1); ; k++ {
+		x := new(big.Int).Add(order, big.NewInt(k))
+		point, err := nistec.NewP384Point().SetBytes(append([]byte{2}, padded(x.Bytes())...))
+		if err != nil {
+			continue // no point has this x
+		}
+		// With a digest of zero and s = 1, r·Q must be the point.
+		q, err := point.ScalarMult(point, padded(new(big.Int).ModInverse(big.NewInt(k), order).Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P384(), q.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var digest [48]byte
+		r, one := big.NewInt(k).Bytes(), []byte{1}
+		if !verify(q.Bytes(), digest, r, one) || !ecdsa.VerifyASN1(key, digest[:], derSignature(append(padded(r), padded(one)...))) {
+			t.Error("a valid signature is refused")
+		}
+		if verify(q.Bytes(), digest, x.Bytes(), one) {
+			t.Error("r isn't below n, and is accepted")
+		}
+		return
+	}
+}
+
 // check verifies the signature with the private key d's public key, here and in
 // crypto/ecdsa.
 func check(t *testing.T, name string, d, e, r, s *big.Int, valid bool) {
@@ -193,6 +234,7 @@ func FuzzVerifyDER(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add([]byte{})
+	f.Add(make([]byte, 110)) // bytes after the signature
 	f.Add([]byte{0x30, 0x06, 0x02, 0x01, 0x01, 0x02, 0x01, 0x01})
 	f.Add([]byte{0x30, 0x06, 0x02, 0x01, 0x80, 0x02, 0x01, 0x01})
 	f.Add([]byte{0x30, 0x07, 0x02, 0x02, 0x00, 0x01, 0x02, 0x01, 0x01})

@@ -8,8 +8,9 @@ import (
 	"filippo.io/nistec"
 )
 
-// order is n, the order of P-384's group.
-var order = elliptic.P384().Params().N
+// order is n, the order of P-384's group: a copy, since the original is there for
+// all to change.
+var order = new(big.Int).Set(elliptic.P384().Params().N)
 
 // verify is the ECDSA verification of FIPS 186-5 section 6.4.2. r and s are
 // big-endian, of any length.
@@ -17,7 +18,8 @@ var order = elliptic.P384().Params().N
 // It does what crypto/ecdsa does, on the same arithmetic of points: nistec is
 // crypto/ecdsa's own, published. But crypto/ecdsa inverts s in constant time,
 // as for a signer's secret, which takes it a twelfth of the whole. Nothing in a
-// verification is secret. Where FIPS 140 is demanded, crypto/ecdsa is used.
+// verification is secret. Where validated cryptography is demanded, crypto/ecdsa is
+// used.
 func verify(point []byte, digest [sha512.Size384]byte, r, s []byte) bool {
 	var rn, sn big.Int
 	if !isScalar(rn.SetBytes(r)) || !isScalar(sn.SetBytes(s)) {

@@ -3,6 +3,7 @@ package vectors
 import (
 	"bytes"
 	"crypto"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
@@ -72,20 +73,18 @@ func (l *lab) malformed() File {
 			{"validity-without-seconds", "has a validity whose times lack their seconds", func(c *certificate) {
 				c.validity = join(c.time(derUTCTime, "0601021504Z", c.notBefore), c.time(derUTCTime, "0601021504Z", c.notAfter))
 			}},
-			{"validity-with-offset", "has a validity whose end is in another time zone than UTC", func(c *certificate) {
-				c.validity = join(c.time(derUTCTime, utcTime, c.notBefore), c.time(derUTCTime, "060102150405+0000", c.notAfter))
+			{"validity-with-offset", "has a validity whose end is written in another time zone than UTC, an hour ahead of it", func(c *certificate) {
+				c.validity = join(c.time(derUTCTime, utcTime, c.notBefore), der(derUTCTime, []byte(c.notAfter.UTC().Add(time.Hour).Format("060102150405")+"+0100")))
 			}},
 			{"validity-generalized", "has a validity whose end is a GeneralizedTime, which is for years after 2049", func(c *certificate) {
 				c.validity = join(c.time(derUTCTime, utcTime, c.notBefore), c.time(derGeneralizedTime, "20060102150405Z", c.notAfter))
 			}},
-			{"validity-with-fraction", "has a validity whose end has a fraction of a second", func(c *certificate) {
-				c.validity = join(c.time(derUTCTime, utcTime, c.notBefore), c.time(derGeneralizedTime, "20060102150405.5Z", c.notAfter))
+			{"validity-with-fraction", "has a validity whose end, in 2051, has a fraction of a second", func(c *certificate) {
+				c.validity = join(c.time(derUTCTime, utcTime, c.notBefore), der(derGeneralizedTime, []byte("20510101000000.5Z")))
 			}},
 			{"validity-one-time", "has a validity of one time", func(c *certificate) { c.validity = c.time(derUTCTime, utcTime, c.notBefore) }},
-			{"key-unused-bit", "says that its public key's last bit is unused", func(c *certificate) {
-				parts := derElements(c.spki)
-				c.spki = der(derSequence, parts[0], der(derBitString, []byte{1}, derContent(parts[1])[1:]))
-			}},
+			{"key-unused-bit", "says that its public key's last bit, which is 0, is unused", func(c *certificate) { c.spki = l.unusedKeyBit(0) }},
+			{"key-unused-bit-set", "says that its public key's last bit, which is 1, is unused", func(c *certificate) { c.spki = l.unusedKeyBit(1) }},
 			{"key-usage-zeros", "has a key usage that ends in bits that aren't set", func(c *certificate) {
 				usage := bytes.Clone(c.extensions[c.extensions.index(oidKeyUsage)].Value)
 				usage[2] = 0 // unused bits
@@ -190,13 +189,31 @@ func (l *lab) oddSignature(key crypto.Signer, tbs []byte) []byte {
 	return nil
 }
 
+// unusedKeyBit is a public key whose last bit has this value and is said to be
+// unused. Nothing is signed with it: no one gets so far.
+func (l *lab) unusedKeyBit(bit byte) []byte {
+	for range 1000 {
+		spki, err := x509.MarshalPKIXPublicKey(l.newKey().Public())
+		l.note(err)
+		if err == nil && spki[len(spki)-1]&1 == bit {
+			parts := derElements(spki)
+			return der(derSequence, parts[0], der(derBitString, []byte{1}, derContent(parts[1])[1:]))
+		}
+	}
+	l.note(errKeyBit)
+	return nil
+}
+
 // withUnusedBit makes the last bit of a certificate's signature an unused one.
 func withUnusedBit(certificate []byte) []byte {
 	parts := derElements(certificate)
 	return der(derSequence, parts[0], parts[1], der(derBitString, []byte{1}, derContent(parts[2])[1:]))
 }
 
-var errPadding = errors.New("no certificate came out at the size that was asked for")
+var (
+	errKeyBit  = errors.New("no key came out with the last bit that was asked for")
+	errPadding = errors.New("no certificate came out at the size that was asked for")
+)
 
 // padded is the enclave's path with a leaf certificate of so many bytes. A
 // signature's size varies with its numbers, so it takes a few attempts.
