@@ -3,6 +3,7 @@ package kmsclient
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -29,10 +30,10 @@ import (
 // From opts come Dial, RootCAs and Hosts, for the same channel as New's; the
 // rest isn't looked at.
 //
-// The error is of type *Error, or the SDK's as for any operation that isn't
-// attested, and then the ARN is empty. ReasonInvalidOptions: not an alias's ARN, or
-// the configuration lacks its credentials or is for another region than the
-// alias is in. ReasonAnswerKey: the answer isn't a key of the alias's account.
+// The error is of type *Error, and then the ARN is empty. ReasonInvalidOptions: not
+// an alias's ARN, or the configuration lacks its credentials or is for another
+// region than the alias is in. ReasonAnswerKey: the answer isn't a key of the
+// alias's account. Others are as for an attested operation.
 //
 // ResolveAlias is safe for concurrent use.
 func ResolveAlias(ctx context.Context, cfg aws.Config, alias string, opts Options) (keyARN string, err error) {
@@ -71,13 +72,13 @@ func resolveAlias(ctx context.Context, cfg aws.Config, alias arn.ARN, opts Optio
 	defer channel.CloseIdleConnections()
 	client := kms.NewFromConfig(cfg, func(o *kms.Options) {
 		o.HTTPClient = channel
-		o.APIOptions = append(o.APIOptions[:len(o.APIOptions):len(o.APIOptions)], func(stack *middleware.Stack) error {
-			return stack.Finalize.Insert(endpointGuard{op: stack.ID(), hosts: hosts}, "Signing", middleware.Before)
-		})
+		o.APIOptions = append(slices.Clone(o.APIOptions), func(stack *middleware.Stack) error { return guard(stack, hosts) })
 	})
-	out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(alias.String())})
+	id := aws.String(alias.String())
+	asked := &call{op: "ResolveAlias", keyID: &id, attempts: 1, last: attempt{progress: new(progress)}}
+	out, err := client.DescribeKey(withProgress(ctx, asked.last.progress), &kms.DescribeKeyInput{KeyId: id})
 	if err != nil {
-		return "", err
+		return "", asked.explain(ctx, err)
 	}
 	answered := ""
 	if out.KeyMetadata != nil {

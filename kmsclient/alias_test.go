@@ -1,9 +1,11 @@
 package kmsclient
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -90,7 +92,54 @@ func TestResolveAliasRefuses(t *testing.T) {
 	}
 	got, err = ResolveAlias(t.Context(), testConfig(), aliasOfA, opts)
 	var notFound *types.NotFoundException
-	if got != "" || !errors.As(err, &notFound) {
+	if wantError(t, err, "ResolveAlias", ReasonKMS); got != "" || !errors.As(err, &notFound) {
 		t.Errorf("%q, error %v", got, err)
+	}
+
+	opts.RootCAs = nil // Amazon's, which didn't certify the stub
+	_, err = ResolveAlias(t.Context(), testConfig(), aliasOfA, opts)
+	if e := wantError(t, err, "ResolveAlias", ReasonChannel); !strings.Contains(e.Detail, "isn't KMS") {
+		t.Error(err)
+	}
+}
+
+func TestResolveAliasDenied(t *testing.T) {
+	s := newStub(t, func(stubRequest) (int, any) {
+		return http.StatusBadRequest, object{"__type": "AccessDeniedException", "Message": "no"}
+	})
+	_, err := ResolveAlias(t.Context(), testConfig(), aliasOfA, Options{Dial: s.dial, RootCAs: s.roots})
+	if e := wantError(t, err, "ResolveAlias", ReasonAccessDenied); !strings.Contains(e.Detail, "kms:DescribeKey") || e.KeyID != aliasOfA || e.PCRs != nil {
+		t.Error(err)
+	}
+}
+
+// An error that a credentials provider gives to several callers at once belongs to
+// all of them.
+func TestSharedErrorOfCredentials(t *testing.T) {
+	cfg := testConfig()
+	shared := &Error{Reason: ReasonInstanceMetadata, Detail: "no role"}
+	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, shared })
+	s := newStub(t, honest(t))
+	opts := Options{Dial: s.dial, RootCAs: s.roots, KeyIDs: []string{keyA}}
+	client, err := New(t.Context(), cfg, &fakeAttester{}, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls sync.WaitGroup
+	for range 4 {
+		calls.Go(func() {
+			if _, err := ResolveAlias(t.Context(), cfg, aliasOfA, opts); !errors.Is(err, shared) {
+				t.Error(err)
+			}
+		})
+		calls.Go(func() {
+			if _, err := client.Decrypt(t.Context(), decryptInput); !errors.Is(err, shared) {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	if shared.Op != "" || len(s.seen()) != 0 {
+		t.Errorf("Op %q, %d requests", shared.Op, len(s.seen()))
 	}
 }

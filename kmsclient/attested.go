@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 
@@ -109,13 +108,16 @@ func (c *call) sizeWanted() string {
 	return "must have some"
 }
 
-// named puts the operation into one of our errors.
+// named puts the operation into an error of ours that lacks it: into a copy, since
+// an error can have been given to others too. What is around one stays as it is.
 func named(op string, err error) error {
-	var e *Error
-	if errors.As(err, &e) && e.Op == "" {
-		e.Op = op
+	e, ok := err.(*Error)
+	if !ok || e.Op != "" {
+		return err
 	}
-	return err
+	own := *e
+	own.Op = op
+	return &own
 }
 
 // attestedAttempt attests inside the retry loop, so that no back-off, however

@@ -36,15 +36,16 @@ type dialFunc = func(ctx context.Context, network, address string) (net.Conn, er
 func newChannel(dial dialFunc, rootCAs *x509.CertPool) *http.Client {
 	transport := awshttp.NewBuildableClient().GetTransport() // with the SDK's limits and timeouts
 	transport.Proxy = nil
-	if dial != nil {
-		// The transport goes on dialing when the request's context has ended,
-		// for the next request. Without a bound, a dial function that has none
-		// of its own would be left behind for ever, once per call.
-		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-			defer cancel()
-			return dial(ctx, network, address)
-		}
+	if dial == nil {
+		dial = dialDirectly
+	}
+	// The transport goes on dialing when the request's context has ended, for the
+	// next request. Without a bound, a dial function that has none of its own
+	// would be left behind for ever, once per call.
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+		return dial(ctx, network, address)
 	}
 	var roots *x509.CertPool
 	if rootCAs != nil {
@@ -64,6 +65,16 @@ func newChannel(dial dialFunc, rootCAs *x509.CertPool) *http.Client {
 		Transport:     boundedTransport{transport, attemptTimeout},
 		CheckRedirect: noRedirect,
 	}
+}
+
+// dialDirectly is for programs outside of an enclave. Inside it fails, and the
+// likeliest reason is that the dial function was forgotten.
+func dialDirectly(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, fmt.Errorf("dialed directly, since Dial isn't set, and an enclave has no network of its own: %w", err)
+	}
+	return conn, nil
 }
 
 // noRedirect stays where it is; the SDK's own client follows 307 and 308 to
@@ -107,15 +118,14 @@ func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 			// transport tells. The next attempt must not try them one by one.
 			t.CloseIdleConnections()
 		}
-		return nil, finalIfCertificate(broken{tooSlow(ctx, err)})
+		return nil, finalIfCertificate(broken{tooSlow(ctx, err), true})
 	}
 	p.reach(receiving)
 	response.Body = &answerBody{http.MaxBytesReader(nil, response.Body, maxAnswerSize), caller, ctx, cancel}
 	return response, nil
 }
 
-// answerBody is an answer's body. Read to its end, or closed, it lets go of the
-// attempt's timer.
+// answerBody is an answer's body. Closed, it lets go of the attempt's timer.
 type answerBody struct {
 	io.ReadCloser
 	caller, attempt context.Context
@@ -131,7 +141,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	case b.caller.Err() != nil:
 		return n, b.caller.Err()
 	}
-	return n, broken{tooSlow(b.attempt, err)}
+	return n, broken{tooSlow(b.attempt, err), isFollowed(b.caller)}
 }
 
 func (b *answerBody) Close() error {
@@ -160,12 +170,17 @@ func tooSlow(attempt context.Context, err error) error {
 // context.DeadlineExceeded whatever deadline it was. errors.As finds all that is
 // beneath, errors.Is all but the errors of contexts.
 //
-// A body that breaks is the SDK's retryers' to try again, as what breaks before
-// it is: they ask for ConnectionError.
-type broken struct{ err error }
+// The SDK's retryers ask for ConnectionError. What breaks before the answer they
+// try again by themselves. Where it is the answer's body, the operation has been
+// carried out, and to do so again is harmless for those that change nothing in
+// KMS: the attested ones.
+type broken struct {
+	err   error
+	again bool
+}
 
 func (b broken) Error() string         { return b.err.Error() }
-func (b broken) ConnectionError() bool { return true }
+func (b broken) ConnectionError() bool { return b.again }
 func (b broken) As(target any) bool    { return errors.As(b.err, target) }
 func (b broken) Is(target error) bool {
 	return target != context.DeadlineExceeded && target != context.Canceled && errors.Is(b.err, target)

@@ -3,6 +3,7 @@ package kmsclient
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -92,6 +93,10 @@ func TestDefaultChannel(t *testing.T) {
 		t.Error("a proxy")
 	}
 	c := transport.TLSClientConfig
+	// Go's own choice: TLS 1.3, and a hybrid of X25519 and ML-KEM first.
+	if c.MaxVersion != 0 || c.CurvePreferences != nil && !fips140.Enabled() {
+		t.Errorf("at most TLS %x, curves %v", c.MaxVersion, c.CurvePreferences)
+	}
 	if c.InsecureSkipVerify || c.ServerName != "" || c.VerifyPeerCertificate != nil || c.MinVersion < tls.VersionTLS12 {
 		t.Errorf("TLS configuration %+v", c)
 	}

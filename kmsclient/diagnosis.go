@@ -40,12 +40,38 @@ func (a attempt) refused(op, keyID string, answer smithy.APIError, err error) *E
 		e.RequestID = response.RequestID
 		if r := response.HTTPResponse(); r != nil {
 			e.ClockSkew = a.skew(r.Header)
+			if r.Request != nil {
+				e.leaveOut(r.Request.Header.Get("X-Amz-Security-Token"))
+			}
 		}
+	}
+	if a.document == nil { // there was none to send
+		e.Detail = joined(hintWithoutDocument(e), e.skewHint())
+		return e
 	}
 	e.PCRs, e.Debug = a.pcrs()
 	e.Detail = joined(hint(e), e.presented(), e.skewHint())
 	return e
 }
+
+// leaveOut removes the session token from what the error says. KMS repeats the
+// request in a message about its signature, token and all.
+func (e *Error) leaveOut(token string) {
+	if token == "" || !strings.Contains(e.Err.Error(), token) {
+		return
+	}
+	e.Message = strings.ReplaceAll(e.Message, token, "(session token)")
+	e.Err = retold{e.Err, strings.ReplaceAll(e.Err.Error(), token, "(session token)")}
+}
+
+// retold is an error with another text.
+type retold struct {
+	error
+	text string
+}
+
+func (r retold) Error() string { return r.text }
+func (r retold) Unwrap() error { return r.error }
 
 // pcrs reads the document that was sent. KMS has judged it: this is to tell a
 // person what there was to judge.
@@ -85,6 +111,14 @@ func hint(e *Error) string {
 	if e.Debug && e.documentMatters() {
 		return "this enclave runs in debug mode: the attestation document that was sent has zeros in PCR0, PCR1 and PCR2, " +
 			"which the key policy for a real image refuses; start the enclave without debug mode"
+	}
+	return hints[e.Code]
+}
+
+// hintWithoutDocument is hint for a request that isn't attested.
+func hintWithoutDocument(e *Error) string {
+	if e.Reason == ReasonAccessDenied {
+		return "the key policy or the caller's IAM policy must allow kms:DescribeKey"
 	}
 	return hints[e.Code]
 }

@@ -3,6 +3,7 @@
 //
 //	session, err := nsm.Open()
 //	…
+//	// cfg is an aws.Config with region and credentials; LoadConfig makes one
 //	dialer := vsockproxy.Dialer{Endpoint: vsockproxy.Vsock(vsockproxy.ParentCID, 8000)}
 //	client, err := kmsclient.New(ctx, cfg, session, kmsclient.Options{
 //		KeyIDs: []string{"arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"},
@@ -51,10 +52,10 @@
 // A proxy that is killed or restarted, a connection that is cut at whatever
 // point, a KMS that throttles or is out of order for a moment: each costs an
 // attempt, and the SDK's retryer, from cfg, decides how many there are and how
-// long the pauses. An answer that breaks off in its middle is tried again too.
-// (KMS may have carried out the request. For the five operations that does no
-// harm: nothing in KMS changes.) After a kept connection has failed, all idle
-// ones are closed, so that they don't cost an attempt each.
+// long the pauses. If the answer breaks off in its middle, KMS has carried out
+// the request. Then the five operations are tried again, which change nothing in
+// KMS, and others aren't, as in any client of the SDK. After a kept connection
+// has failed, all idle ones are closed, so that they don't cost an attempt each.
 //
 // A call ends when its context does, wherever it is held up. The [Error] then
 // has ReasonCanceled, wraps the context's error, says how far the last attempt

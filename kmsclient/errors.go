@@ -14,8 +14,9 @@ type Reason string
 
 // Reasons that are the caller's own mistakes. Nothing was sent.
 const (
-	// ReasonInvalidOptions: New or Attested was given options that can't be
-	// meant, or a call is for a region in which no pinned key is.
+	// ReasonInvalidOptions: New, Attested, LoadConfig or ResolveAlias was given
+	// something that can't be meant, or a call is for a region in which no pinned
+	// key is.
 	ReasonInvalidOptions Reason = "invalid-options"
 	// ReasonRecipientSet: the input has a Recipient, which is for the client
 	// to set.
@@ -85,6 +86,10 @@ const (
 	// ReasonChannel: no connection, no TLS, or no whole answer within the time
 	// that an attempt has, from KMS or the instance metadata service.
 	ReasonChannel Reason = "channel"
+	// ReasonCredentials: the credentials provider failed, so that there was
+	// nothing to sign with, and KMS wasn't asked. If the provider asks another
+	// service, such as STS, errors.As finds that one's error.
+	ReasonCredentials Reason = "credentials"
 	// ReasonUnreadable: there is a whole answer, but not one of KMS's protocol,
 	// or it is too long.
 	ReasonUnreadable Reason = "unreadable-answer"
@@ -94,8 +99,8 @@ const (
 	ReasonCanceled Reason = "canceled"
 )
 
-// Error is the error of New, Attested, LoadConfig and of the five attested operations. The SDK puts
-// its own *smithy.OperationError around it; errors.As finds both, and finds
+// Error is the error of New, Attested, LoadConfig, ResolveAlias and of the five
+// attested operations. The SDK puts its own *smithy.OperationError around it; errors.As finds both, and finds
 // the SDK's errors beneath:
 //
 //	var e *kmsclient.Error
@@ -107,13 +112,13 @@ const (
 // context.Canceled: whatever limit an attempt or a dialer has of its own, these
 // two are the caller's.
 //
-// The SDK's errors stay as they are where nothing is to be added: credentials
-// that can't be had, and the types.DryRunOperationException by which KMS says
-// that a dry run would have succeeded. Other operations give the SDK's errors
-// only, but for ReasonInvalidOptions, ReasonKeyNotPinned and ReasonEndpoint.
+// One of the SDK's errors stays as it is: the types.DryRunOperationException by
+// which KMS says that a dry run would have succeeded. Other operations give the
+// SDK's errors only, but for ReasonInvalidOptions, ReasonKeyNotPinned and
+// ReasonEndpoint.
 type Error struct {
-	// Op is the operation, such as "Decrypt", or "New", "Attested" or
-	// "LoadConfig". Empty if credentials couldn't be renewed.
+	// Op is the operation, such as "Decrypt", or "New", "Attested", "LoadConfig"
+	// or "ResolveAlias". Empty if credentials couldn't be renewed.
 	Op string
 	// Reason says which rule was broken.
 	Reason Reason
@@ -127,7 +132,9 @@ type Error struct {
 
 	// Code, Message and RequestID are KMS's, if it answered with an error (the
 	// reasons ReasonAccessDenied and ReasonKMS), such as "AccessDeniedException".
-	// CloudTrail has the same request ID. Each may be empty.
+	// CloudTrail has the same request ID. Each may be empty. A message in which
+	// KMS repeats the request lacks the session token; so does the text of Error,
+	// but not that of the SDK's error beneath.
 	Code, Message, RequestID string
 	// PCRs are what KMS had to compare with the key policy, if it answered with
 	// an error: those of the registers 0, 1, 2, 3, 4 and 8 that the document

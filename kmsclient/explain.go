@@ -18,17 +18,23 @@ import (
 )
 
 // explain puts a reason and a hint around an error of the SDK. It leaves alone
-// what is explained already, what says that a dry run succeeded, and what
-// comes of neither KMS, the channel nor the caller's context: a missing
-// credential.
+// what is explained already, and what says that a dry run succeeded.
 func (c *call) explain(ctx context.Context, err error) error {
 	var ours *Error
 	var dryRun *types.DryRunOperationException
 	if errors.As(err, &ours) || errors.As(err, &dryRun) {
 		return err
 	}
-	var canceled *smithy.CanceledError // also for a context that a middleware made
-	if ended := ctx.Err(); errors.As(err, &canceled) || ended != nil && errors.Is(err, ended) {
+	ended := ctx.Err()
+	if ended != nil && errors.Is(err, ended) {
+		return c.canceled(err)
+	}
+	var provider noIdentity
+	if errors.As(err, &provider) {
+		return &Error{Op: c.op, Reason: ReasonCredentials, KeyID: c.requestedKey(), Detail: credentialsHint(provider), Err: err}
+	}
+	var canceled *smithy.CanceledError // of a context that a middleware made
+	if errors.As(err, &canceled) {
 		return c.canceled(err)
 	}
 	var api smithy.APIError
@@ -54,6 +60,8 @@ func (c *call) explain(ctx context.Context, err error) error {
 func (c *call) canceled(err error) *Error {
 	e := &Error{Op: c.op, Reason: ReasonCanceled, KeyID: c.requestedKey(), Err: err}
 	switch {
+	case errors.As(err, new(noIdentity)):
+		e.Detail = "the context ended while the credentials were being renewed"
 	case c.attempts == 0:
 		e.Detail = "the context ended before anything was sent"
 	case c.failedAttempt == c.attempts:
@@ -80,6 +88,25 @@ var hints = map[string]string{
 	"UnrecognizedClientException": "KMS doesn't know these credentials, or not in this region; credentials of a role need their session token too",
 	"ExpiredTokenException":       "the credentials have expired; an enclave can't refresh them by itself, give it a credentials provider that can",
 	"InvalidSignatureException":   "the secret key is wrong, or the enclave's clock is; an enclave's clock drifts unless something sets it",
+}
+
+// credentialsHint says whose error it is, since it may look like one of KMS's.
+func credentialsHint(provider noIdentity) string {
+	var other *smithy.OperationError
+	if !errors.As(provider, &other) {
+		return "the credentials provider failed; KMS wasn't asked"
+	}
+	hint := fmt.Sprintf("the credentials provider failed at %s of %s; KMS wasn't asked", other.Operation(), other.Service())
+	var api smithy.APIError
+	if errors.As(other, &api) {
+		switch api.ErrorCode() {
+		case "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed", "InvalidSignatureException":
+			hint += "; the secret key is wrong, or the enclave's clock is"
+		case "ExpiredToken", "ExpiredTokenException":
+			hint += "; the credentials that it asks with have expired themselves"
+		}
+	}
+	return hint
 }
 
 func unreadableHint(err error) string {

@@ -102,7 +102,7 @@ func (l *lastAnswer) explain(ctx context.Context, what string, err error) error 
 		return ctx.Err()
 	}
 	if l.err != nil || l.status == 0 {
-		return &Error{Reason: ReasonChannel, Err: broken{cmp.Or(l.err, err)}, // the SDK's five seconds aren't the caller's
+		return &Error{Reason: ReasonChannel, Err: broken{cmp.Or(l.err, err), true}, // the SDK's five seconds aren't the caller's
 			Detail: "no answer from the instance metadata service: check that the parent runs a proxy at the address that DialIMDS dials, which forwards to 169.254.169.254:80"}
 	}
 	detail := "the instance metadata service gives no " + what + ": "

@@ -83,6 +83,9 @@ func withProgress(ctx context.Context, p *progress) context.Context {
 	return context.WithValue(ctx, progressKey{}, p)
 }
 
+// isFollowed reports whether the request with this context is one of those.
+func isFollowed(ctx context.Context) bool { return ctx.Value(progressKey{}) != nil }
+
 // progressOf is for requests of operations that nobody follows, too.
 func progressOf(ctx context.Context) *progress {
 	if p, ok := ctx.Value(progressKey{}).(*progress); ok {

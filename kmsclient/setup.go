@@ -79,8 +79,20 @@ func (s *setup) register(stack *middleware.Stack) error {
 		return err
 	}
 	// Before signing, which the retry loop is around: see attestedAttempt.
-	if err := stack.Finalize.Insert(endpointGuard{op: stack.ID(), hosts: s.hosts}, "Signing", middleware.Before); err != nil {
+	if err := guard(stack, s.hosts); err != nil {
 		return err
 	}
 	return stack.Finalize.Insert(attestedAttempt{a}, "Signing", middleware.Before)
+}
+
+// guard puts into the stack what requests that aren't attested need as well.
+func guard(stack *middleware.Stack, hosts []string) error {
+	credentials, ok := stack.Finalize.Get(identityID)
+	if !ok {
+		return errors.New("kmsclient: this version of the SDK has no GetIdentity; errors of credentials couldn't be told from KMS's")
+	}
+	if _, err := stack.Finalize.Swap(identityID, identity{credentials}); err != nil {
+		return err
+	}
+	return stack.Finalize.Insert(endpointGuard{op: stack.ID(), hosts: hosts}, "Signing", middleware.Before)
 }

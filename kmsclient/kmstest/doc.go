@@ -13,7 +13,14 @@
 //
 // A client needs three things of it: [Server.Config] with the region, the
 // credentials and the host name, [Server.RootCAs] to trust, and [Server.Addr]
-// to dial, directly or through a proxy. The example shows a plain *kms.Client.
+// to dial, directly or through a proxy. The example shows a plain *kms.Client. For
+// one of package kmsclient see that package's examples: its Options take RootCAs,
+// and a Dial that connects to Addr whatever it is asked for:
+//
+//	Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+//		return new(net.Dialer).DialContext(ctx, network, server.Addr())
+//	}
+//
 // [Server.Requests] tells afterwards what was asked, with which encryption
 // context and attested as what, and why it was refused.
 //

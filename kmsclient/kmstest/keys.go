@@ -24,8 +24,9 @@ type KeyOptions struct {
 	// takes up to some seconds to make.
 	Spec types.KeySpec
 	// Policy is the key policy; nil is KMS's default, by which the account, and
-	// so every caller with the server's credentials, may do everything.
-	// CreateKey copies it.
+	// so every caller with the server's credentials, may do everything, attested
+	// or not: a test with such a key proves nothing about attestation. CreateKey
+	// copies it.
 	Policy *Policy
 	// Alias is another name for the key, such as "alias/orders". Optional. It
 	// must be new; SetAlias also takes it from another key.
