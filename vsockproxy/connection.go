@@ -9,12 +9,14 @@ import (
 	"time"
 )
 
-// connection is one connection from an enclave, and what its log line will say.
+// connection is one connection that was accepted, and what its log line will say.
 type connection struct {
-	enclave net.Conn
-	address netip.AddrPort // of the target, once dialled
-	relay   *relay         // once dialled
-	cut     bool           // open when the drain timeout was over
+	accepted net.Conn
+	target   string         // once known
+	address  netip.AddrPort // of the target, once dialled
+	early    []byte         // what the far end gets before the rest of the stream
+	relay    *relay         // once dialled
+	cut      bool           // open when the drain timeout was over
 }
 
 // Why a connection ended, as the log says it: one of these, or the Reason of an
@@ -22,30 +24,35 @@ type connection struct {
 const (
 	endClosed   = "closed"   // both sides ended their streams, or one did and left
 	endIdle     = "idle"     // nothing moved for the idle timeout
+	endLifetime = "lifetime" // forwarded for as long as MaxLifetime allows
 	endBroken   = "broken"   // one side failed, so both were cut
 	endShutdown = "shutdown" // still open after the drain timeout
 	endPanic    = "panic"
 )
 
 // handle serves one connection from accept to log line.
-func (s *server) handle(ctx context.Context, enclave net.Conn, local net.Addr) {
+func (s *server) handle(ctx context.Context, accepted net.Conn, local net.Addr) {
 	// What can still panic out here is the listener's connection when it is asked
 	// for its address, and there is no log line to tell it in.
 	defer func() { _ = recover() }()
 
 	began := time.Now()
-	c := &connection{enclave: enclave}
+	c := &connection{accepted: accepted}
 	err := s.forward(ctx, c)
 
 	level := slog.LevelInfo
-	attrs := []slog.Attr{
-		slog.String("peer", peerName(enclave, local)),
-		slog.String("target", s.target.String()),
+	attrs := []slog.Attr{slog.String("peer", peerName(accepted, local))}
+	if c.target != "" {
+		attrs = append(attrs, slog.String("target", c.target))
 	}
 	if c.relay != nil {
+		outward := "bytes_to_client"
+		if !s.route.isInbound() {
+			outward = "bytes_to_target"
+			attrs = append(attrs, slog.String("address", c.address.String()))
+		}
 		attrs = append(attrs,
-			slog.String("address", c.address.String()),
-			slog.Int64("bytes_to_target", c.relay.toTarget.Load()),
+			slog.Int64(outward, c.relay.toTarget.Load()),
 			slog.Int64("bytes_to_enclave", c.relay.toEnclave.Load()))
 	}
 	attrs = append(attrs,
@@ -63,27 +70,48 @@ func (s *server) handle(ctx context.Context, enclave net.Conn, local net.Addr) {
 	s.log.LogAttrs(ctx, level, "connection ended", attrs...)
 }
 
-// forward dials the target and relays. Both connections are closed when it
-// returns.
+// forward dials where the route leads and relays. Both connections are closed
+// when it returns.
 func (s *server) forward(ctx context.Context, c *connection) (err error) {
 	defer contain(&err)
 	defer func() {
 		// A relay has closed both. Otherwise nothing was relayed that a reset
 		// could warn about.
 		if c.relay == nil {
-			_ = c.enclave.Close()
+			_ = c.accepted.Close()
 		}
 	}()
 
-	target, address, err := s.dialTarget(ctx)
+	leave, err := s.admit(c)
 	if err != nil {
 		return err
 	}
-	c.address = address
-	c.relay = newRelay(c.enclave, target, s.idleTimeout)
+	defer leave()
+	far, err := s.reach(ctx, c)
+	if err != nil {
+		return err
+	}
+	c.relay = s.newRelay(c, far)
 	s.join(c)
 	defer func() { c.cut = s.leave(c) }()
-	return c.relay.run()
+	if s.maxLifetime == 0 {
+		return c.relay.run()
+	}
+	return c.relay.runFor(s.maxLifetime)
+}
+
+func (s *server) newRelay(c *connection, far net.Conn) *relay {
+	early := c.early
+	c.early = nil
+	if s.route.isInbound() {
+		r := newRelay(far, c.accepted, s.idleTimeout)
+		r.target.name = "the client"
+		r.target.early = early
+		return r
+	}
+	r := newRelay(c.accepted, far, s.idleTimeout)
+	r.enclave.early = early
+	return r
 }
 
 func endOf(err error, cut bool) string {
@@ -98,6 +126,8 @@ func endOf(err error, cut bool) string {
 		return endShutdown
 	case errors.Is(err, errIdle):
 		return endIdle
+	case errors.Is(err, errLifetime):
+		return endLifetime
 	case errors.As(err, &e):
 		return string(e.Reason)
 	}

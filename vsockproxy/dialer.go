@@ -2,6 +2,7 @@ package vsockproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -31,6 +32,11 @@ type Dialer struct {
 	// DefaultDialTimeout; a negative value is an error. An earlier deadline of
 	// the context wins.
 	Timeout time.Duration
+
+	// Connect asks the proxy for the address given to DialContext, by HTTP
+	// CONNECT: for a Proxy with a [Connect] route, or another proxy that speaks
+	// it.
+	Connect bool
 }
 
 // DialContext connects to d.Endpoint, whatever network and address say: the
@@ -38,6 +44,14 @@ type Dialer struct {
 // resolve names. What makes the far end the right one is TLS, which must run
 // inside the enclave and verify the name in address; http.Transport does that for
 // https URLs.
+//
+// With d.Connect the parent is asked for address, "host:port" with a number for a
+// port, and DialContext returns when the parent says that it has reached it.
+// Otherwise it returns an error with Op "connect", whose Reason and Detail are the
+// proxy's: [ReasonNotAllowed], [ReasonResolve], [ReasonForbiddenAddress],
+// [ReasonRefused], [ReasonUnreachable], [ReasonTimeout] and so on. They help to
+// find a fault and prove nothing, because the parent can say what it likes. An
+// address that is not host:port fails with [ReasonConnect].
 //
 // An address with port 80 ("http") is refused with [ReasonPlaintext], before
 // anything is dialled. It means that an HTTP client follows an http URL, perhaps
@@ -60,6 +74,12 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if isPlainHTTP(address) {
 		return nil, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: ReasonPlaintext, Detail: fmt.Sprintf("%q is a port for HTTP without TLS, which the parent could read and change; use an https URL, and do not follow redirects to http", address)}
 	}
+	var asked target
+	if d.Connect {
+		if asked, err = parseTarget(address); err != nil {
+			return nil, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: ReasonConnect, Detail: err.Error()}
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
@@ -76,6 +96,18 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		conn, err = new(net.Dialer).DialContext(ctx, "tcp", e.where)
 	}
 	if err != nil {
+		return nil, dialError(ctx, e, err)
+	}
+	if !d.Connect {
+		return conn, nil
+	}
+	if err := handshake(ctx, conn, func() error { return askToConnect(conn, asked) }); err != nil {
+		_ = conn.Close()
+		var said *Error
+		if errors.As(err, &said) {
+			said.Endpoint = e
+			return nil, said
+		}
 		return nil, dialError(ctx, e, err)
 	}
 	return conn, nil

@@ -49,8 +49,25 @@ const (
 	ReasonPermission Reason = "permission"
 	// ReasonInUse: another socket or file already has the address.
 	ReasonInUse Reason = "address-in-use"
-	// ReasonHandshake: the peer does not speak the hybrid vsock handshake.
+	// ReasonHandshake: the peer does not speak the hybrid vsock handshake, or
+	// does not answer CONNECT as an HTTP proxy does.
 	ReasonHandshake Reason = "bad-handshake"
+	// ReasonConnect: a CONNECT request, or the address to make one for, is
+	// malformed.
+	ReasonConnect Reason = "bad-connect"
+	// ReasonClientHello: a connection does not begin with a TLS ClientHello, or
+	// with a malformed, unfinished or too long one.
+	ReasonClientHello Reason = "bad-client-hello"
+	// ReasonNoServerName: the ClientHello names no server.
+	ReasonNoServerName Reason = "no-server-name"
+	// ReasonServerName: the server name in the ClientHello is not a DNS name as
+	// TLS writes it: an IP address, one with a final dot, two names.
+	ReasonServerName Reason = "bad-server-name"
+	// ReasonEncryptedHello: the ClientHello is an encrypted one (ECH), whose
+	// server cannot be seen.
+	ReasonEncryptedHello Reason = "encrypted-client-hello"
+	// ReasonLimit: the peer has as many connections open as it may.
+	ReasonLimit Reason = "connection-limit"
 	// ReasonListener: the listener of a Proxy was closed or broke for good.
 	ReasonListener Reason = "listener-ended"
 	// ReasonFailed: something else; Err has the system's answer.
@@ -59,10 +76,14 @@ const (
 
 // Error is the one error type of this package.
 //
-// It never contains bytes of a stream. The one thing from a peer that it may
-// quote is a malformed answer to the hybrid handshake, of at most 32 bytes.
+// It never contains bytes of a stream. What it may quote of a peer, with special
+// characters escaped, is the target that a client names, a malformed answer to
+// the hybrid handshake, of at most 32 bytes, and a proxy's answer to CONNECT, of
+// at most 256 bytes.
 type Error struct {
-	// Op is what was being done: "parse", "dial", "listen", "resolve", "serve".
+	// Op is what was being done: "parse", "dial", "listen", "resolve", "serve",
+	// "connect" (what a proxy that was reached says about the target), or
+	// "handshake" (what a client of a proxy says about where it wants to go).
 	Op string
 	// Endpoint is where, if the operation concerned an endpoint; else zero.
 	Endpoint Endpoint

@@ -48,13 +48,7 @@ func dialHybrid(ctx context.Context, path string, port uint32) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	// A deadline in the past wakes a blocked read or write when ctx ends.
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	err = askForPort(conn, port)
-	if !stop() && err == nil {
-		// ctx ended, and its function may yet spoil the deadline.
-		err = context.Cause(ctx)
-	}
+	err = handshake(ctx, conn, func() error { return askForPort(conn, port) })
 	if err != nil {
 		_ = conn.Close()
 		return nil, err

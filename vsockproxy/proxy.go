@@ -12,9 +12,10 @@ import (
 // What the zero values of a [Proxy] stand for. DialTimeout has the Dialer's
 // default, [DefaultDialTimeout].
 const (
-	DefaultMaxConns     = 1024
-	DefaultIdleTimeout  = 5 * time.Minute
-	DefaultDrainTimeout = 5 * time.Second
+	DefaultMaxConns         = 1024
+	DefaultHandshakeTimeout = 10 * time.Second
+	DefaultIdleTimeout      = 5 * time.Minute
+	DefaultDrainTimeout     = 5 * time.Second
 )
 
 // HalfCloseTimeout takes the place of a longer [Proxy.IdleTimeout] once one
@@ -36,8 +37,9 @@ type Resolver interface {
 }
 
 // Proxy runs on the parent instance and forwards every connection that a
-// listener accepts to one target. It copies bytes and understands none of them:
-// TLS starts inside the enclave and ends at the target.
+// listener accepts to one target, or along another [Route]. It copies bytes, and
+// understands none of them but those that name the target on some routes: TLS
+// starts inside the enclave and ends at the target.
 //
 // A Proxy holds configuration only. Serve may be called several times, also at
 // once on several listeners, as long as nobody changes the fields meanwhile;
@@ -45,10 +47,15 @@ type Resolver interface {
 type Proxy struct {
 	// Target is where to forward to, "host:port". It must be on Allow.
 	Target string
-	// Allow is the set of permitted targets. An empty one is an error.
+	// Route takes the place of Target where connections do not all go to one
+	// target, or go to the enclave. It is an error to set both.
+	Route Route
+	// Allow is the set of permitted targets. An empty one is an error, but for
+	// [ToEnclave], where one that is not empty is an error.
 	Allow Allowlist
 	// Logger gets one line per connection when it ends: peer, target, address,
-	// bytes each way, duration, and why it ended. It never gets payload. Nil
+	// bytes each way, duration, and why it ended. It never gets payload, except
+	// for the target that the client named, also a malformed one. Nil
 	// means no logs. A panic of its handler loses that line and nothing else; a
 	// handler that blocks holds up what it is told of.
 	Logger *slog.Logger
@@ -60,6 +67,16 @@ type Proxy struct {
 	// DefaultMaxConns. While there are as many, Serve does not accept, and
 	// further ones wait in the kernel's queue.
 	MaxConns int
+	// MaxConnsPerCID bounds the connections that one context ID has open at once
+	// in one Serve, so that one enclave cannot keep out the others of the same
+	// parent. Further ones are closed at once, with [ReasonLimit] in the log. Zero
+	// means no limit but MaxConns, because an enclave that is alone has nobody to
+	// keep out. It applies to vsock only; a hybrid socket belongs to one guest.
+	MaxConnsPerCID int
+	// HandshakeTimeout bounds how long a client may take to say where it wants to
+	// go, on a [Connect] or [ServerName] route; zero means
+	// DefaultHandshakeTimeout.
+	HandshakeTimeout time.Duration
 	// DialTimeout bounds resolving and dialling together, over all addresses of
 	// the target; zero means DefaultDialTimeout.
 	DialTimeout time.Duration
@@ -67,6 +84,9 @@ type Proxy struct {
 	// direction for so long; zero means DefaultIdleTimeout. Once one direction
 	// has ended, HalfCloseTimeout counts if it is shorter.
 	IdleTimeout time.Duration
+	// MaxLifetime cuts a connection that has been forwarded for so long, whatever
+	// moves on it; zero means no limit.
+	MaxLifetime time.Duration
 	// DrainTimeout is how long open connections may go on after the context of
 	// Serve has ended; zero means DefaultDrainTimeout.
 	DrainTimeout time.Duration
@@ -108,21 +128,17 @@ func configError(format string, args ...any) error {
 
 // newServer checks the configuration and fills in the defaults.
 func (p *Proxy) newServer() (*server, error) {
-	if len(p.Allow.entries) == 0 {
-		return nil, configError("Proxy.Allow is empty; build it with ParseAllowlist")
-	}
-	t, err := parseTarget(p.Target)
+	route, t, err := p.checkRoute()
 	if err != nil {
-		return nil, configError("Proxy.Target: %v", err)
-	}
-	if !p.Allow.allows(t) {
-		return nil, &Error{Op: "serve", Reason: ReasonNotAllowed, Detail: fmt.Sprintf("the target %v is not on the allowlist; list it, or correct it", t)}
+		return nil, err
 	}
 	s := &server{
-		target:   t,
-		allow:    p.Allow,
-		resolver: p.Resolver,
-		open:     make(map[*connection]bool),
+		route:          route,
+		target:         t,
+		allow:          p.Allow,
+		resolver:       p.Resolver,
+		maxConnsPerCID: p.MaxConnsPerCID,
+		crowd:          &crowd{open: make(map[*connection]bool), perCID: make(map[uint32]int)},
 	}
 	s.log = slog.New(slog.DiscardHandler)
 	if p.Logger != nil {
@@ -138,6 +154,13 @@ func (p *Proxy) newServer() (*server, error) {
 	case maxConns == 0:
 		maxConns = DefaultMaxConns
 	}
+	if p.MaxConnsPerCID < 0 {
+		return nil, configError("Proxy.MaxConnsPerCID is negative (%d); zero means no limit but MaxConns", p.MaxConnsPerCID)
+	}
+	if p.MaxLifetime < 0 {
+		return nil, configError("Proxy.MaxLifetime is negative (%v); zero means no limit", p.MaxLifetime)
+	}
+	s.maxLifetime = p.MaxLifetime
 	s.slots = make(chan struct{}, maxConns)
 	s.lookups = make(chan struct{}, maxConns)
 	for _, d := range []struct {
@@ -145,6 +168,7 @@ func (p *Proxy) newServer() (*server, error) {
 		to         *time.Duration
 		value, def time.Duration
 	}{
+		{"Proxy.HandshakeTimeout", &s.handshakeTimeout, p.HandshakeTimeout, DefaultHandshakeTimeout},
 		{"Proxy.DialTimeout", &s.dialTimeout, p.DialTimeout, DefaultDialTimeout},
 		{"Proxy.IdleTimeout", &s.idleTimeout, p.IdleTimeout, DefaultIdleTimeout},
 		{"Proxy.DrainTimeout", &s.drainTimeout, p.DrainTimeout, DefaultDrainTimeout},

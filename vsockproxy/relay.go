@@ -22,6 +22,9 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // errIdle ends a relay on which nothing moved for the idle timeout.
 var errIdle = errors.New("nothing moved in either direction for the idle timeout")
 
+// errLifetime ends a relay that has lasted as long as it may.
+var errLifetime = errors.New("forwarded for Proxy.MaxLifetime")
+
 // partingTimeout replaces a longer idle timeout once one side takes no more
 // bytes, while what that side has already sent is carried across.
 const partingTimeout = time.Second
@@ -48,6 +51,7 @@ type relay struct {
 type side struct {
 	net.Conn
 	name  string
+	early []byte      // of its stream, read before the relay began
 	ended atomic.Bool // its stream has been read to the end
 }
 
@@ -110,6 +114,21 @@ func (r *relay) run() error {
 	return nil
 }
 
+// runFor is run, cut after so long.
+func (r *relay) runFor(lifetime time.Duration) error {
+	var expired atomic.Bool
+	timer := time.AfterFunc(lifetime, func() {
+		expired.Store(true)
+		r.cut()
+	})
+	defer timer.Stop()
+	err := r.run()
+	if err != nil && expired.Load() {
+		return errLifetime
+	}
+	return err
+}
+
 // shorten lowers the idle timeout, also for reads and writes that are waiting.
 func (r *relay) shorten(idle time.Duration) {
 	r.mu.Lock()
@@ -142,9 +161,10 @@ func (r *relay) copy(dst, src *side, count *atomic.Int64) (err error) {
 	defer contain(&err)
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
+	chunk, readErr := src.early, error(nil)
+	src.early = nil
 	for {
-		n, readErr := r.read(src, buf[:])
-		if err := r.write(dst, buf[:n], count); err != nil {
+		if err := r.write(dst, chunk, count); err != nil {
 			if errors.Is(err, errIdle) || errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("write to %s: %w", dst.name, err)
 			}
@@ -165,6 +185,9 @@ func (r *relay) copy(dst, src *side, count *atomic.Int64) (err error) {
 		if readErr != nil {
 			return fmt.Errorf("read from %s: %w", src.name, readErr)
 		}
+		var n int
+		n, readErr = r.read(src, buf[:])
+		chunk = buf[:n]
 	}
 }
 

@@ -19,19 +19,29 @@ const (
 
 // server is one call of Proxy.Serve.
 type server struct {
-	target                                 target
+	route                                  Route
+	target                                 target // of the route To
 	allow                                  Allowlist
 	log                                    *slog.Logger
 	resolver                               Resolver
 	dialTimeout, idleTimeout, drainTimeout time.Duration
+	handshakeTimeout, maxLifetime          time.Duration
+	maxConnsPerCID                         int
 
 	slots   chan struct{} // counts connections, capacity MaxConns
 	lookups chan struct{} // counts lookups, capacity MaxConns
+	*crowd
+}
+
+// crowd is the connections of one server. It stands apart because a server is
+// copied for a connection that has a target of its own.
+type crowd struct {
 	running sync.WaitGroup
 
 	mu      sync.Mutex
 	open    map[*connection]bool
-	cutting bool // connections that join open from now on are cut at once
+	cutting bool           // connections that join open from now on are cut at once
+	perCID  map[uint32]int // connections by context ID, if those are limited
 }
 
 func (s *server) serve(ctx context.Context, l net.Listener) error {

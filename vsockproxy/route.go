@@ -1,0 +1,229 @@
+package vsockproxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/mdlayher/vsock"
+)
+
+// Route says how a [Proxy] learns where a connection is to go. Make one with
+// [To], [Connect], [ServerName], [ToEnclave] or [ToEnclaveProxyV2]. It is a
+// comparable value and safe to copy. The zero Route is none: the Proxy then has
+// its Target.
+//
+// Constructors do not fail; what they were given is checked by Serve.
+//
+// No route ends TLS. It runs between the enclave and the far end.
+type Route struct {
+	kind    routeKind
+	target  string
+	port    uint16
+	enclave Endpoint
+}
+
+type routeKind uint8
+
+const (
+	routeNone routeKind = iota
+	routeTo
+	routeConnect
+	routeServerName
+	routeToEnclave
+	routeToEnclaveProxyV2
+)
+
+// To is the route of every connection to one target, "host:port", which must be
+// on the allowlist. Setting [Proxy.Target] is the same, and shorter.
+func To(hostport string) Route { return Route{kind: routeTo, target: hostport} }
+
+// Connect lets each client name its target, by an HTTP CONNECT request (RFC 9110,
+// section 9.3.6), so that one vsock port serves every entry of the allowlist. In
+// the enclave set [Dialer.Connect]; every HTTP client that can use a proxy speaks
+// it, too.
+//
+// The request is "CONNECT host:port HTTP/1.1" or 1.0, with header fields, none of
+// which is believed or passed on, and without a body: Content-Length and
+// Transfer-Encoding are refused. It must come within [Proxy.HandshakeTimeout] and
+// have at most [MaxConnectRequest] bytes. What comes behind it is the stream, and
+// may come before the answer.
+//
+// The answer is 200 once the target is reached. Otherwise it is one of
+//
+//	400 bad-connect         the request is malformed
+//	403 not-allowed         the target is not on the allowlist
+//	408 timeout             the request was not complete in time
+//	502 resolve-failed, forbidden-address, refused, unreachable, failed, canceled
+//	504 timeout             the target does not answer
+//
+// with the [Reason] and a sentence in the status line, and the connection is
+// closed. The answer has no addresses of the parent's network; the log has them.
+func Connect() Route { return Route{kind: routeConnect} }
+
+// ServerName sends each connection to the server that the client names in the
+// first message of TLS (SNI, RFC 6066, section 3), at the given port. The pair
+// must be on the allowlist. Clients need nothing but TLS. The message is read and
+// passed on unchanged; TLS runs between the enclave and that server.
+//
+// A connection is closed, and the [Reason] logged, if the client does not begin
+// with TLS (ReasonClientHello), names no server (ReasonNoServerName), names one by
+// an address, with a final dot or otherwise than by a DNS name (ReasonServerName),
+// or encrypts its ClientHello (ReasonEncryptedHello), which includes clients that
+// only pretend to ("GREASE"). The message must come within
+// [Proxy.HandshakeTimeout] and have at most [MaxClientHello] bytes.
+func ServerName(port uint16) Route { return Route{kind: routeServerName, port: port} }
+
+// ToEnclave is the way in: a [Proxy] that listens on TCP on the parent forwards
+// every connection to an endpoint where the enclave listens, such as
+// Vsock(16, 8443) for an enclave with context ID 16. [Proxy.Allow] must be left
+// empty, because nothing but that endpoint is reached.
+//
+// Everybody who reaches the listener reaches the enclave. TLS must end in the
+// enclave, and the enclave must know its clients, by certificates for instance.
+func ToEnclave(e Endpoint) Route { return Route{kind: routeToEnclave, enclave: e} }
+
+// ToEnclaveProxyV2 is [ToEnclave] with a header before the client's first byte
+// that carries the client's address: the PROXY protocol, version 2, without
+// extensions. A client that does not come over TCP is sent as unknown. The
+// listener in the enclave must expect the header, and take what it says as a hint
+// for logs: the parent writes it, and can write anything.
+func ToEnclaveProxyV2(e Endpoint) Route { return Route{kind: routeToEnclaveProxyV2, enclave: e} }
+
+// String describes r for people.
+func (r Route) String() string {
+	switch r.kind {
+	case routeTo:
+		return "to " + r.target
+	case routeConnect:
+		return "HTTP CONNECT"
+	case routeServerName:
+		return fmt.Sprintf("by server name, to port %d", r.port)
+	case routeToEnclave:
+		return "to the enclave at " + r.enclave.String()
+	case routeToEnclaveProxyV2:
+		return "to the enclave at " + r.enclave.String() + ", with a PROXY header"
+	}
+	return "none"
+}
+
+func (r Route) isInbound() bool {
+	return r.kind == routeToEnclave || r.kind == routeToEnclaveProxyV2
+}
+
+// checkRoute checks Target, Route and Allow together, and returns the route and,
+// for a fixed one, its target.
+func (p *Proxy) checkRoute() (Route, target, error) {
+	r, field := p.Route, "Proxy.Route"
+	switch {
+	case r == Route{}:
+		r, field = To(p.Target), "Proxy.Target"
+	case p.Target != "":
+		return Route{}, target{}, configError("both Proxy.Target and Proxy.Route are set; Target is short for the route To(target)")
+	}
+	if r.isInbound() {
+		if err := r.enclave.checkDial(); err != nil {
+			return Route{}, target{}, configError("%s: %v; %s", field, err, acceptedForms)
+		}
+		if !p.Allow.isEmpty() {
+			return Route{}, target{}, configError("Proxy.Allow is set, and a route to an enclave has no use for it: it does not restrict clients")
+		}
+		return r, target{}, nil
+	}
+	if p.Allow.isEmpty() {
+		return Route{}, target{}, configError("Proxy.Allow is empty; build it with ParseAllowlist")
+	}
+	switch r.kind {
+	case routeServerName:
+		if r.port == 0 {
+			return Route{}, target{}, configError("%s: a server has no port 0; use ServerName(443)", field)
+		}
+	case routeTo:
+		t, err := parseTarget(r.target)
+		if err != nil {
+			return Route{}, target{}, configError("%s: %v", field, err)
+		}
+		return r, t, p.Allow.check(t)
+	}
+	return r, target{}, nil
+}
+
+func (a Allowlist) isEmpty() bool { return len(a.entries) == 0 }
+
+func (a Allowlist) check(t target) error {
+	if a.allows(t) {
+		return nil
+	}
+	return &Error{Op: "serve", Reason: ReasonNotAllowed, Detail: fmt.Sprintf("the target %v is not on the allowlist; list it, or correct it", t)}
+}
+
+// reach connects to where the route leads. What it has read from the client on
+// the way is in c.early.
+func (s *server) reach(ctx context.Context, c *connection) (net.Conn, error) {
+	switch s.route.kind {
+	case routeConnect:
+		return s.reachByConnect(ctx, c)
+	case routeServerName:
+		return s.reachByServerName(ctx, c)
+	case routeToEnclave, routeToEnclaveProxyV2:
+		return s.reachEnclave(ctx, c)
+	}
+	return s.reachTarget(ctx, c, s.target)
+}
+
+// reachTarget connects to a target if it is on the allowlist.
+func (s *server) reachTarget(ctx context.Context, c *connection, t target) (net.Conn, error) {
+	c.target = t.String()
+	if err := s.allow.check(t); err != nil {
+		return nil, err
+	}
+	one := *s
+	one.target = t
+	far, address, err := one.dialTarget(ctx)
+	c.address = address
+	return far, err
+}
+
+func (s *server) reachByServerName(ctx context.Context, c *connection) (net.Conn, error) {
+	var name string
+	err := s.handshake(ctx, c.accepted, "ClientHello", func() (err error) {
+		c.early, name, err = readClientHello(c.accepted)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.reachTarget(ctx, c, target{name: name, port: s.route.port})
+}
+
+func (s *server) reachEnclave(ctx context.Context, c *connection) (net.Conn, error) {
+	c.target = s.route.enclave.String()
+	if s.route.kind == routeToEnclaveProxyV2 {
+		c.early = proxyHeader(c.accepted)
+	}
+	d := Dialer{Endpoint: s.route.enclave, Timeout: s.dialTimeout}
+	return d.DialContext(ctx, "", "")
+}
+
+// admit counts c among the connections of its peer's context ID. The caller calls
+// leave when c has ended.
+func (s *server) admit(c *connection) (leave func(), err error) {
+	peer, ok := c.accepted.RemoteAddr().(*vsock.Addr)
+	if !ok || s.maxConnsPerCID == 0 {
+		return func() {}, nil
+	}
+	cid := peer.ContextID
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.perCID[cid] >= s.maxConnsPerCID {
+		return nil, &Error{Op: "serve", Reason: ReasonLimit, Detail: fmt.Sprintf("context ID %d has %d connections open, and Proxy.MaxConnsPerCID allows no more", cid, s.maxConnsPerCID)}
+	}
+	s.perCID[cid]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.perCID[cid]--; s.perCID[cid] == 0 {
+			delete(s.perCID, cid)
+		}
+	}, nil
+}
