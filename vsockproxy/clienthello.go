@@ -187,15 +187,15 @@ func nameInList(data []byte) (string, error) {
 // checkServerName returns name in normal form. RFC 6066, section 3: no addresses,
 // no final dot, ASCII.
 func checkServerName(name string) (string, error) {
+	// Before case is folded: outside ASCII there are letters that fold into it.
+	if !isPrintableASCII(name) {
+		return "", malformed(ReasonServerName, "the server name %+q has bytes that are not printable ASCII", name)
+	}
 	if _, err := netip.ParseAddr(name); err == nil {
 		return "", malformed(ReasonServerName, "the server name %q is an IP address; a ClientHello names hosts only", name)
 	}
 	if strings.HasSuffix(name, ".") {
 		return "", malformed(ReasonServerName, "the server name %q ends with a dot", name)
-	}
-	// Before case is folded: outside ASCII there are letters that fold into it.
-	if !isPrintableASCII(name) {
-		return "", malformed(ReasonServerName, "the server name %+q has bytes that are not printable ASCII", name)
 	}
 	normal, _, err := parseHost(name)
 	if err != nil {
