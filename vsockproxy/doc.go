@@ -1,6 +1,6 @@
-// Package vsockproxy carries TLS from inside an AWS Nitro Enclave to one fixed
-// target on the internet, through the enclave's only way out: a vsock to its
-// parent instance.
+// Package vsockproxy carries TLS from inside an AWS Nitro Enclave to targets on
+// the internet, one or several, through the enclave's only way out: a vsock to its
+// parent instance. It also carries connections in.
 //
 //	enclave                    parent instance              target
 //	http.Transport             Proxy                        kms.eu-west-1.amazonaws.com:443
@@ -21,8 +21,9 @@
 //	resp, err := client.Get("https://kms.eu-west-1.amazonaws.com/ping")
 //
 // The dialer does not dial the address it is given, because an enclave cannot
-// resolve names and the parent forwards to its own target. If the parent forwards
-// elsewhere, the TLS handshake fails.
+// resolve names and the parent forwards to its own target; with Connect set it asks
+// the parent for the address (see Routes). If the parent forwards elsewhere, the TLS
+// handshake fails.
 //
 // Never use a Dialer for a protocol without TLS or its like: the parent would read
 // and change it. An http.Client speaks plain HTTP when a URL or a redirect says
@@ -44,7 +45,53 @@
 // target's name for each connection, tries its addresses in turn, carries the
 // end of either direction separately (half-close), and puts a deadline on every
 // read and write: [Proxy].IdleTimeout, and once one direction has ended
-// [HalfCloseTimeout].
+// [HalfCloseTimeout]. [Proxy].MaxLifetime ends connections whatever moves on them.
+// TCP connections have keepalive on, so that a peer that vanishes is noticed.
+//
+// # Routes
+//
+// A Proxy with a Target sends everything there, and that is enough for an enclave
+// that talks to KMS only. For more, [Proxy].Route says how a connection's target is
+// found:
+//
+//	To("host:port")   always there; Target is short for it
+//	Connect()         where the client asks to, by HTTP CONNECT
+//	ServerName(443)   to the server named in the first message of TLS (SNI)
+//	ToEnclave(e)      in: from TCP on the parent to an endpoint in the enclave
+//
+// Connect is the one for an enclave that talks to several services. Both sides say
+// so, and the enclave then dials real addresses through one vsock port:
+//
+//	proxy := &vsockproxy.Proxy{Route: vsockproxy.Connect(), Allow: allow, Logger: logger}
+//
+//	dialer := &vsockproxy.Dialer{Endpoint: vsockproxy.Vsock(vsockproxy.ParentCID, 8000), Connect: true}
+//	client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}
+//	resp, err := client.Get("https://sts.eu-west-1.amazonaws.com/")
+//
+// When that fails, DialContext returns what the proxy says about it, such as
+// [ReasonNotAllowed] or [ReasonResolve], instead of a connection that ends.
+//
+// ServerName needs no change in the enclave, not even Dialer.Connect, and serves
+// programs that know nothing of a proxy. It serves TLS only, one port only, and
+// clients that name their server in the clear; all others are closed, and the log
+// says why.
+//
+// ToEnclave makes a server in the enclave reachable. The parent listens on TCP:
+//
+//	listener, err := vsockproxy.Listen(ctx, vsockproxy.TCP("0.0.0.0:443"))
+//	proxy := &vsockproxy.Proxy{Route: vsockproxy.ToEnclave(vsockproxy.Vsock(16, 8443)), Logger: logger}
+//	err = proxy.Serve(ctx, listener)
+//
+// and the enclave listens on Vsock(AnyCID, 8443) and serves TLS there. To tell the
+// enclave who the client is, [ToEnclaveProxyV2] puts a PROXY protocol header before
+// the client's first byte.
+//
+// Whatever the route, TLS passes through the proxy as it is. The allowlist decides,
+// not the client: a client chooses among its entries.
+//
+// A client has [Proxy].HandshakeTimeout to say where it wants to go, and may use
+// [MaxConnectRequest] or [MaxClientHello] bytes for it. Where several enclaves share
+// a proxy, [Proxy].MaxConnsPerCID keeps one from using up the connections of all.
 //
 // # Endpoints
 //
@@ -93,9 +140,28 @@
 // # When it does not work
 //
 // Every error is an [Error], whose Reason is stable and whose text says what to
-// do. On the enclave's side, [ReasonRefused] means that no proxy listens on that
-// port, and a connection that is closed before the TLS handshake means that the
-// proxy did not reach its target: its log says why, one line per connection.
+// do. On the enclave's side, [ReasonRefused] with Op "dial" means that no proxy
+// listens on that port. A connection that is closed before the TLS handshake means
+// that the proxy did not reach its target: its log says why, one line per
+// connection. With Dialer.Connect there is an error with Op "connect" instead, and
+// its Reason is the proxy's.
+//
+// In the proxy's log, "end" is the Reason if a connection went nowhere:
+//
+//	not-allowed              the allowlist does not have the target
+//	resolve-failed           nor does the DNS have its name
+//	forbidden-address        its name leads to an address that is not public
+//	refused, unreachable     nothing answers there, or there is no way there
+//	timeout                  not in time; "error" says whether client or target
+//	canceled                 the proxy was ending
+//	bad-connect              the client sent no proper CONNECT request
+//	bad-client-hello         the client did not begin with TLS
+//	no-server-name           the client's TLS names no server
+//	bad-server-name          or names it as TLS does not allow
+//	encrypted-client-hello   or encrypts the name (ECH)
+//	connection-limit         MaxConnsPerCID
+//
+// and otherwise "closed", "idle", "lifetime", "broken" or "shutdown".
 //
 // Unix sockets and vsock cannot tell a cut connection from an orderly end, nor
 // can Linux's AF_VSOCK always report a reset. TLS can: treat

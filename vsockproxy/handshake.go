@@ -10,14 +10,21 @@ import (
 )
 
 // handshake runs f, which reads from and writes to conn, and wakes it when ctx
-// ends. After nil, conn has no deadline that it did not have before.
+// ends. Afterwards conn has no deadline.
 func handshake(ctx context.Context, conn net.Conn, f func() error) error {
 	// A deadline in the past wakes a blocked read or write when ctx ends.
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		_ = conn.SetDeadline(time.Unix(1, 0))
+	})
 	err := f()
-	if !stop() && err == nil {
-		// ctx ended, and its function may yet spoil the deadline.
-		err = context.Cause(ctx)
+	if !stop() {
+		<-woken
+		_ = conn.SetDeadline(time.Time{})
+		if err == nil {
+			err = context.Cause(ctx)
+		}
 	}
 	return err
 }
