@@ -159,7 +159,7 @@ var connectRefusals = []struct {
 	{"Content-Length 0", "CONNECT a.example:443 HTTP/1.1\r\ncontent-length: 0\r\n\r\n", "400 bad-connect", ReasonConnect, "no body"},
 	{"Transfer-Encoding", "CONNECT a.example:443 HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\n\r\n0\r\n\r\n", "400 bad-connect", ReasonConnect, "no body"},
 	{"too long", "CONNECT a.example:443 HTTP/1.1\r\nA: " + strings.Repeat("b", MaxConnectRequest) + "\r\n\r\n", "400 bad-connect", ReasonConnect, "longer than 8192"},
-	{"many bytes too long", "CONNECT " + strings.Repeat("b", 20*MaxConnectRequest), "400 bad-connect", ReasonConnect, "longer than 8192"},
+	{"many bytes too long", "CONNECT " + strings.Repeat("b", 4*MaxConnectRequest), "400 bad-connect", ReasonConnect, "longer than 8192"},
 	{"long target", "CONNECT " + strings.Repeat("b", 2000) + ":443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "2004 bytes"},
 	{"not listed", "CONNECT b.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n", "403 not-allowed", ReasonNotAllowed, "b.example:443"},
 	{"port not listed", "CONNECT a.example:444 HTTP/1.1\r\n\r\n", "403 not-allowed", ReasonNotAllowed, "a.example:444"},

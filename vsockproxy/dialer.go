@@ -101,7 +101,6 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if !d.Connect {
 		return conn, nil
 	}
-	// Like dialling, this ends with ctx, and leaves no deadline behind.
 	if err := handshake(ctx, conn, func() error { return askToConnect(conn, asked) }); err != nil {
 		_ = conn.Close()
 		var said *Error

@@ -149,7 +149,7 @@
 // In the proxy's log, "end" is the Reason if a connection went nowhere:
 //
 //	not-allowed              the allowlist does not have the target
-//	resolve-failed           nor does the DNS have its name
+//	resolve-failed           the target's name cannot be resolved
 //	forbidden-address        its name leads to an address that is not public
 //	refused, unreachable     nothing answers there, or there is no way there
 //	timeout                  not in time; "error" says whether client or target

@@ -2,6 +2,7 @@ package vsockproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -202,7 +203,21 @@ func (s *server) reachEnclave(ctx context.Context, c *connection) (net.Conn, err
 		c.early = proxyHeader(c.accepted)
 	}
 	d := Dialer{Endpoint: s.route.enclave, Timeout: s.dialTimeout}
-	return d.DialContext(ctx, "", "")
+	far, err := d.DialContext(ctx, "", "")
+	var e *Error
+	if errors.As(err, &e) {
+		// The Dialer's advice is for those who look for a parent.
+		if advice, ok := inboundAdvice[e.Reason]; ok {
+			e.Detail = advice
+		}
+	}
+	return far, err
+}
+
+var inboundAdvice = map[Reason]string{
+	ReasonRefused:     "the enclave is there, and nothing accepts on that port; does its server run, and listen there?",
+	ReasonUnreachable: "there is no enclave; does it run, and with that context ID or socket? (nitro-cli describe-enclaves lists the IDs)",
+	ReasonTimeout:     "the enclave does not accept in time; is its server stuck?",
 }
 
 // admit counts c among the connections of its peer's context ID. The caller calls

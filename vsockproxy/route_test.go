@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -596,6 +597,41 @@ func TestInboundWithoutEnclave(t *testing.T) {
 	line := r.log.wantEnd(t, string(ReasonUnreachable))
 	if target, _ := line["target"].(string); !strings.HasPrefix(target, "hybrid:///") {
 		t.Errorf("log line %v does not say which enclave", line)
+	}
+	if text := line["error"].(string); !strings.Contains(text, "there is no enclave") {
+		t.Errorf("%q is no advice for a way in", text)
+	}
+}
+
+// A panic while the client says where it wants to go ends that connection only.
+func TestHandshakePanicsAreContained(t *testing.T) {
+	target := origin(t, echo)
+	for _, route := range []Route{Connect(), ServerName(mustTarget(t, target).port)} {
+		for _, where := range []string{"read", "resolver"} {
+			t.Run(route.String()+", "+where, func(t *testing.T) {
+				var armed atomic.Bool
+				armed.Store(true)
+				name := "name.example:" + portOf(t, target)
+				l, e := transports[1].listen(t)
+				l = wrapListener{l, func(conn net.Conn) net.Conn { return panickyConn{wrapped{conn.(duplex)}, where, &armed} }}
+				r := startOn(t, l, e, &Proxy{Route: route, Allow: mustAllow(t, name, target), Resolver: panickyDNS{where, &armed}})
+				opening := "CONNECT " + name + " HTTP/1.1\r\n\r\n"
+				if route != Connect() {
+					opening = string(inRecords(madeHello(sni("name.example")), 100))
+				}
+				conn := r.plainDial(t)
+				_, _ = io.WriteString(conn, opening)
+				wantCut(t, conn)
+				_ = conn.Close()
+				r.log.wantEnd(t, endPanic)
+
+				conn = r.plainDial(t)
+				mustWrite(t, conn, opening)
+				_ = conn.CloseWrite()
+				wantCut(t, conn)
+				r.log.wantEnd(t, endClosed)
+			})
+		}
 	}
 }
 
