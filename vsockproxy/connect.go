@@ -38,10 +38,16 @@ func (s *server) reachByConnect(ctx context.Context, c *connection) (net.Conn, e
 		refuseConnect(ctx, c.accepted, err)
 		return nil, err
 	}
+	answered := false
+	defer func() { // also after a panic of the client's connection
+		if !answered {
+			_ = far.Close()
+		}
+	}()
 	if err := answerConnect(ctx, c.accepted, "200 Connection established", ""); err != nil {
-		_ = far.Close()
 		return nil, fmt.Errorf("write the answer to CONNECT: %w", err)
 	}
+	answered = true
 	return far, nil
 }
 

@@ -413,7 +413,9 @@ func TestDialerGivesUpOnAnswer(t *testing.T) {
 					d.Timeout = 50 * time.Millisecond
 				}
 				_, err := d.DialContext(ctx, "tcp", "a.example:443")
-				wantReason(t, err, want)
+				if e := wantReason(t, err, want); e.Op == "connect" && !strings.Contains(e.Detail, "whether it reaches a.example:443") {
+					t.Errorf("%v does not say what was asked", e)
+				}
 				_ = l.Close()
 				<-done
 			})

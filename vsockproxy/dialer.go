@@ -13,6 +13,11 @@ import (
 // DefaultDialTimeout bounds a dial, handshake included, where no timeout is set.
 const DefaultDialTimeout = 10 * time.Second
 
+// DefaultConnectTimeout takes its place for a Dialer with Connect set. It is
+// longer, so that a proxy that gives up on a target after its own
+// DefaultDialTimeout can still say so.
+const DefaultConnectTimeout = DefaultDialTimeout + 5*time.Second
+
 // Dialer connects to the parent's proxy from inside the enclave. Set its
 // DialContext as that of an http.Transport, or of anything else that speaks TLS
 // over a net.Conn.
@@ -29,8 +34,8 @@ type Dialer struct {
 	Endpoint Endpoint
 
 	// Timeout bounds one DialContext, handshake included. Zero means
-	// DefaultDialTimeout; a negative value is an error. An earlier deadline of
-	// the context wins.
+	// DefaultDialTimeout, or DefaultConnectTimeout if Connect is set; a negative
+	// value is an error. An earlier deadline of the context wins.
 	Timeout time.Duration
 
 	// Connect asks the proxy for the address given to DialContext, by HTTP
@@ -64,7 +69,11 @@ type Dialer struct {
 // ends one direction and leaves the other open. Cancelling ctx after DialContext
 // has returned has no effect on it. Errors are *Error.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	timeout, err := durationOr("Dialer.Timeout", d.Timeout, DefaultDialTimeout)
+	usual := DefaultDialTimeout
+	if d.Connect {
+		usual = DefaultConnectTimeout
+	}
+	timeout, err := durationOr("Dialer.Timeout", d.Timeout, usual)
 	if err != nil {
 		return nil, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: ReasonConfig, Detail: err.Error()}
 	}
@@ -103,14 +112,23 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	}
 	if err := handshake(ctx, conn, func() error { return askToConnect(conn, asked) }); err != nil {
 		_ = conn.Close()
-		var said *Error
-		if errors.As(err, &said) {
-			said.Endpoint = e
-			return nil, said
-		}
-		return nil, dialError(ctx, e, err)
+		return nil, connectError(ctx, e, asked, err)
 	}
 	return conn, nil
+}
+
+// connectError completes an error about the proxy's answer, or makes one for an
+// answer that did not come.
+func connectError(ctx context.Context, e Endpoint, asked target, err error) error {
+	var said *Error
+	if errors.As(err, &said) {
+		said.Endpoint = e
+		return said
+	}
+	failed := dialError(ctx, e, err)
+	failed.Op = "connect"
+	failed.Detail = fmt.Sprintf("the proxy has taken the connection, and not said whether it reaches %v", asked)
+	return failed
 }
 
 // isPlainHTTP reports whether address has the port that http URLs stand for.
@@ -127,7 +145,7 @@ func isPlainHTTP(address string) bool {
 }
 
 // dialError turns err into an *Error that says what to do.
-func dialError(ctx context.Context, e Endpoint, err error) error {
+func dialError(ctx context.Context, e Endpoint, err error) *Error {
 	reason := reasonOf(err)
 	if h, ok := err.(*handshakeError); ok {
 		reason = h.reason

@@ -71,10 +71,9 @@
 // When that fails, DialContext returns what the proxy says about it, such as
 // [ReasonNotAllowed] or [ReasonResolve], instead of a connection that ends.
 //
-// ServerName needs no change in the enclave, not even Dialer.Connect, and serves
-// programs that know nothing of a proxy. It serves TLS only, one port only, and
-// clients that name their server in the clear; all others are closed, and the log
-// says why.
+// ServerName needs nothing from the client but TLS: a Dialer without Connect will
+// do. It serves one port only, and clients that name their server in the clear; all
+// others are closed, and the log says why.
 //
 // ToEnclave makes a server in the enclave reachable. The parent listens on TCP:
 //

@@ -82,8 +82,8 @@ const (
 // at most 256 bytes.
 type Error struct {
 	// Op is what was being done: "parse", "dial", "listen", "resolve", "serve",
-	// "connect" (what a proxy that was reached says about the target), or
-	// "handshake" (what a client of a proxy says about where it wants to go).
+	// "connect" (what a proxy that was reached says, or fails to say, about the
+	// target), or "handshake" (what a client of a proxy says about where it wants to go).
 	Op string
 	// Endpoint is where, if the operation concerned an endpoint; else zero.
 	Endpoint Endpoint
