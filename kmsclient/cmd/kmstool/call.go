@@ -24,6 +24,10 @@ const entropySize = 256
 // The session isn't closed. The process ends, which closes the device, and Close
 // would wait up to two minutes for an NSM that hangs.
 func (p *program) call(ctx context.Context, c *command, f *flags) (*output, error) {
+	if err := p.readFiles(ctx, f); err != nil {
+		return nil, err
+	}
+	f.stage = configuring
 	cfg, err := p.config(ctx, c, f)
 	if err != nil {
 		return nil, err
@@ -87,6 +91,13 @@ func (p *program) config(ctx context.Context, c *command, f *flags) (aws.Config,
 		opts.Credentials = credentials.NewStaticCredentialsProvider(f.accessKeyID, f.secret, f.sessionToken)
 	}
 	if f.imdsFlag != "" {
+		// LoadConfig has the environment come first. Here it is a flag that
+		// asks for the role, and flags come before the environment.
+		for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
+			if err := os.Unsetenv(name); err != nil {
+				return aws.Config{}, err
+			}
+		}
 		dialer := vsockproxy.Dialer{Endpoint: f.imds}
 		opts.DialIMDS = dialer.DialContext
 	}
@@ -94,12 +105,12 @@ func (p *program) config(ctx context.Context, c *command, f *flags) (aws.Config,
 	if err != nil {
 		return aws.Config{}, err
 	}
-	// Known here, so that no message can repeat them: see secrets.
+	// Those of the role are news.
 	got, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
 		return aws.Config{}, err
 	}
-	f.secret, f.sessionToken = got.SecretAccessKey, got.SessionToken
+	p.keepSecret(got.SecretAccessKey, got.SessionToken)
 	if f.endpoint != "" {
 		cfg.BaseEndpoint = &f.endpoint
 	}
@@ -119,20 +130,13 @@ func regionOf(arn string) string {
 // seed stirs randomness of the NSM into the kernel's pool, before anything makes
 // a key. Session.Read takes no context, and may hang for two minutes.
 func (p *program) seed(ctx context.Context, random io.Reader) error {
-	done := make(chan error, 1)
-	go func() {
+	_, err := await(ctx, func() (int64, error) {
 		pool, err := os.OpenFile(p.entropyPool, os.O_WRONLY, 0)
 		if err != nil {
-			done <- err
-			return
+			return 0, err
 		}
-		_, err = io.CopyN(pool, random, entropySize)
-		done <- errors.Join(err, pool.Close())
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+		n, err := io.CopyN(pool, random, entropySize)
+		return n, errors.Join(err, pool.Close())
+	})
+	return err
 }

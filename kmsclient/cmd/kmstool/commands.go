@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +26,7 @@ type command struct {
 	withKey        bool // it has --key-id and --encryption-context
 	needsKey       bool
 	define         func(*flags)
-	check          func(*program, *flags) error
+	check          func(*flags) error
 	call           func(context.Context, *kms.Client, *flags) (*output, error)
 	// ignored are flags of others that kmstool_enclave_cli takes, and does
 	// nothing with.
@@ -37,18 +36,24 @@ type command struct {
 var commands = map[string]*command{
 	"decrypt": {
 		name: "decrypt", withKey: true,
-		synopsis: "--ciphertext BASE64 [--key-id ARN] [flags]\n\nDecrypts a ciphertext and prints PLAINTEXT.",
+		synopsis: "--ciphertext BASE64|--ciphertext-file FILE [--key-id ARN] [flags]\n\nDecrypts a ciphertext and prints PLAINTEXT.",
 		define: func(f *flags) {
-			f.text(&f.ciphertextText, "ciphertext", "the ciphertext, in `BASE64`; - reads it from the standard input")
+			f.value("ciphertext", "the ciphertext, in `BASE64`", func(s string) (err error) {
+				f.ciphertext, err = decodeCiphertext(s)
+				return err
+			})
+			f.text(&f.ciphertextFile, "ciphertext-file", "a `FILE` that holds it instead, in base64; - is the standard input")
 			f.value("encryption-algorithm", "the `ALGORITHM` it was encrypted with, one of "+list(types.EncryptionAlgorithmSpec("").Values())+
 				"; needed for an asymmetric key", one(&f.algorithm))
 		},
-		check: func(p *program, f *flags) (err error) {
+		check: func(f *flags) error {
 			if f.algorithm != "" && f.algorithm != types.EncryptionAlgorithmSpecSymmetricDefault && f.keyID == "" {
 				return fmt.Errorf("--encryption-algorithm %s is one of asymmetric keys, whose ciphertexts don't say their key: give --key-id", f.algorithm)
 			}
-			f.ciphertext, err = p.ciphertext(f.ciphertextText)
-			return err
+			if f.ciphertext != nil && f.ciphertextFile != "" {
+				return errors.New("--ciphertext-file beside --ciphertext: choose one")
+			}
+			return required("ciphertext or --ciphertext-file", f.ciphertext != nil || f.ciphertextFile != "")
 		},
 		call: func(ctx context.Context, client *kms.Client, f *flags) (*output, error) {
 			out, err := client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: f.ciphertext, KeyId: f.key(),
@@ -72,7 +77,7 @@ var commands = map[string]*command{
 				return nil
 			})
 		},
-		check: func(_ *program, f *flags) error { return required("key-spec", f.keySpec != "") },
+		check: func(f *flags) error { return required("key-spec", f.keySpec != "") },
 		call: func(ctx context.Context, client *kms.Client, f *flags) (*output, error) {
 			out, err := client.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{KeyId: f.key(), KeySpec: f.keySpec, EncryptionContext: f.context})
 			if err != nil {
@@ -88,7 +93,7 @@ var commands = map[string]*command{
 		define: func(f *flags) {
 			f.value("key-pair-spec", "the `SPEC` of the pair, one of "+list(types.DataKeyPairSpec("").Values()), one(&f.pairSpec))
 		},
-		check: func(_ *program, f *flags) error { return required("key-pair-spec", f.pairSpec != "") },
+		check: func(f *flags) error { return required("key-pair-spec", f.pairSpec != "") },
 		call: func(ctx context.Context, client *kms.Client, f *flags) (*output, error) {
 			out, err := client.GenerateDataKeyPair(ctx, &kms.GenerateDataKeyPairInput{KeyId: f.key(), KeyPairSpec: f.pairSpec, EncryptionContext: f.context})
 			if err != nil {
@@ -111,7 +116,7 @@ var commands = map[string]*command{
 				return nil
 			})
 		},
-		check: func(_ *program, f *flags) error { return required("length", f.length != 0) },
+		check: func(f *flags) error { return required("length", f.length != 0) },
 		call: func(ctx context.Context, client *kms.Client, f *flags) (*output, error) {
 			out, err := client.GenerateRandom(ctx, &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(f.length)})
 			if err != nil {
@@ -154,33 +159,16 @@ func list[T ~string](values []T) string {
 	return strings.Join(names, ", ")
 }
 
-// ciphertext decodes what --ciphertext says. The standard input is read only
-// after all flags are known to be right.
-func (p *program) ciphertext(text string) ([]byte, error) {
-	if text == "" {
-		return nil, required("ciphertext", false)
-	}
-	where := "--ciphertext"
-	if text == "-" {
-		where = "the ciphertext on the standard input"
-		// Base64 adds a third, line breaks don't double it.
-		data, err := io.ReadAll(io.LimitReader(p.stdin, 2*maxCiphertext+1))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", where, err)
-		}
-		if len(data) > 2*maxCiphertext {
-			return nil, fmt.Errorf("%s is too long: KMS takes %d bytes", where, maxCiphertext)
-		}
-		text = string(data)
-	}
+// decodeCiphertext decodes what a flag says or its file holds.
+func decodeCiphertext(text string) ([]byte, error) {
 	blob, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s isn't base64, in the standard alphabet and padded", where)
+		return nil, errors.New("isn't base64, in the standard alphabet and padded")
 	case len(blob) == 0:
-		return nil, fmt.Errorf("%s is empty", where)
+		return nil, errors.New("is empty")
 	case len(blob) > maxCiphertext:
-		return nil, fmt.Errorf("%s has %d bytes: KMS takes %d", where, len(blob), maxCiphertext)
+		return nil, fmt.Errorf("has %d bytes: KMS takes %d", len(blob), maxCiphertext)
 	}
 	return blob, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // addContext adds what one --encryption-context says. KMS compares a context to
@@ -47,6 +48,9 @@ func (f *flags) addPair(key, value string) error {
 	if key == "" {
 		return errors.New("a key is empty")
 	}
+	if !text(key) || !text(value) {
+		return errors.New("a key or a value has what isn't UTF-8, or U+FFFD, which stands for it: different contexts would be the same to KMS")
+	}
 	if _, twice := f.context[key]; twice {
 		return fmt.Errorf("the key %+q is given twice", key)
 	}
@@ -55,4 +59,11 @@ func (f *flags) addPair(key, value string) error {
 	}
 	f.context[key] = value
 	return nil
+}
+
+// text says that a string holds what was meant. U+FFFD is what JSON's decoder
+// makes of bytes that aren't UTF-8 and of halves of surrogate pairs, whichever
+// they are.
+func text(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsRune(s, utf8.RuneError)
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -26,10 +25,6 @@ const (
 	// defaultTimeout leaves an attempt that hangs, which has 30 seconds, a
 	// second one. The NSM's driver may hang for two minutes.
 	defaultTimeout = time.Minute
-
-	// maxRootsSize bounds the file of --root-cas, in bytes. All of Mozilla's
-	// roots have a quarter of it.
-	maxRootsSize = 1 << 20
 )
 
 // flags are a command's flags as they were given, and how far the call got.
@@ -46,7 +41,8 @@ type flags struct {
 	endpoint, endpointHost string
 	roots                  *x509.CertPool
 	timeout                time.Duration
-	ciphertextText         string
+	rootsFile              string // "-" is a file of that name
+	ciphertextFile         string // "-" is the standard input
 	ciphertext             []byte
 	algorithm              types.EncryptionAlgorithmSpec
 	keySpec                types.DataKeySpec
@@ -61,15 +57,16 @@ type flags struct {
 type stage int
 
 const (
-	configuring stage = iota // region and credentials
+	reading     stage = iota // files
+	configuring              // region and credentials
 	seeding                  // at the NSM
 	asking                   // KMS, with another visit to the NSM first
 )
 
 // short are the one-letter flags of kmstool_enclave_cli.
 var short = map[string]string{
-	"r": "region", "x": "proxy-port", "k": "aws-access-key-id", "s": "aws-secret-access-key", "t": "aws-session-token",
-	"c": "ciphertext", "K": "key-id", "p": "key-spec", "a": "encryption-algorithm", "l": "length",
+	"region": "r", "proxy-port": "x", "aws-access-key-id": "k", "aws-secret-access-key": "s", "aws-session-token": "t",
+	"ciphertext": "c", "key-id": "K", "key-spec": "p", "encryption-algorithm": "a", "length": "l",
 }
 
 // value defines a flag. An empty value is refused, which an unset variable
@@ -109,13 +106,13 @@ func (f *flags) define(c *command) {
 		f.sessionToken = s // long-term credentials have none, and callers pass an empty one
 		return nil
 	})
-	f.value("imds-port", "the vsock `PORT` on which the parent forwards to its instance metadata service, for the credentials of its role", f.port(&f.imds, &f.imdsFlag, "--imds-port"))
+	f.value("imds-port", "the vsock `PORT` on which the parent forwards to its instance metadata service, for the credentials of its role; those in the environment are ignored then", f.port(&f.imds, &f.imdsFlag, "--imds-port"))
 	f.value("imds", "that service's `ENDPOINT` instead, as of --proxy", f.endpointOf(&f.imds, &f.imdsFlag, "--imds"))
 	f.value("endpoint", "a KMS endpoint other than the region's, as a `URL`, https://HOST[:PORT]", f.setEndpoint)
 	f.text(&f.endpointHost, "endpoint-host", "the `HOST` of --endpoint if it isn't one of KMS's own names: whoever holds a certificate for it can forge answers")
-	f.value("root-cas", "the only roots that may certify the endpoint, a `FILE` of PEM certificates in place of Amazon's; for isolated partitions", f.readRoots)
+	f.text(&f.rootsFile, "root-cas", "the only roots that may certify the endpoint, a `FILE` of PEM certificates in place of Amazon's; for isolated partitions")
 	f.value("timeout", fmt.Sprintf("how long all may take, a `DURATION` such as 20s (default %v)", defaultTimeout), f.setTimeout)
-	f.set.BoolVar(&f.json, "json", false, "print one JSON object, of a failure too")
+	f.set.BoolVar(&f.json, "json", false, "print one JSON object, of a failure too unless it is a mistake in the flags")
 }
 
 // parse reads a command's flags. Help was asked for, so it goes to the standard
@@ -124,6 +121,11 @@ func (p *program) parse(c *command, args []string) (*flags, error) {
 	f := &flags{set: flag.NewFlagSet(c.name, flag.ContinueOnError), timeout: defaultTimeout,
 		proxy: vsockproxy.Vsock(vsockproxy.ParentCID, defaultPort)}
 	f.define(c)
+	for name, letter := range short {
+		if long := f.set.Lookup(name); long != nil {
+			long.Usage += "; also -" + letter
+		}
+	}
 	var help bytes.Buffer
 	fmt.Fprintf(&help, "Usage: kmstool %s %s\n\n", c.name, c.synopsis)
 	f.set.SetOutput(&help)
@@ -134,7 +136,7 @@ func (p *program) parse(c *command, args []string) (*flags, error) {
 	for _, name := range c.ignored {
 		f.set.Func(name, "", func(string) error { f.ignored = append(f.ignored, name); return nil })
 	}
-	for letter, name := range short {
+	for name, letter := range short {
 		if long := f.set.Lookup(name); long != nil {
 			f.set.Var(long.Value, letter, "")
 		}
@@ -156,7 +158,7 @@ func (p *program) parse(c *command, args []string) (*flags, error) {
 	if err := f.check(c); err != nil {
 		return nil, err
 	}
-	if err := c.check(p, f); err != nil {
+	if err := c.check(f); err != nil {
 		return nil, err
 	}
 	for _, name := range f.ignored {
@@ -246,24 +248,6 @@ func (f *flags) setEndpoint(s string) error {
 		return errors.New("must be https://HOST or https://HOST:PORT")
 	}
 	f.endpoint = "https://" + u.Host
-	return nil
-}
-
-func (f *flags) readRoots(name string) error {
-	file, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxRootsSize+1))
-	if err != nil {
-		return err
-	}
-	roots := x509.NewCertPool()
-	if len(data) > maxRootsSize || !roots.AppendCertsFromPEM(data) {
-		return fmt.Errorf("%s holds no certificates in PEM, or more than %d bytes", name, maxRootsSize)
-	}
-	f.roots = roots
 	return nil
 }
 

@@ -3,13 +3,24 @@
 // the place of kmstool_enclave_cli of the AWS Nitro Enclaves SDK for C: put it
 // where that program was, under its name, and leave the caller as it is.
 //
-//	kmstool decrypt --ciphertext BASE64 [--key-id ARN] [flags]
+//	kmstool decrypt --ciphertext BASE64|--ciphertext-file FILE [--key-id ARN] [flags]
 //	kmstool genkey --key-id ARN --key-spec AES-256|AES-128 [flags]
 //	kmstool genkeypair --key-id ARN --key-pair-spec SPEC [flags]
 //	kmstool genrandom --length BYTES [flags]
 //
 // The command comes first. A flag's value follows it, or an equals sign. kmstool
-// COMMAND -h lists a command's flags.
+// COMMAND -h lists a command's flags. The one-letter flags of kmstool_enclave_cli
+// work too:
+//
+//	-r  --region                 -c  --ciphertext
+//	-x  --proxy-port             -K  --key-id
+//	-k  --aws-access-key-id      -p  --key-spec
+//	-s  --aws-secret-access-key  -a  --encryption-algorithm
+//	-t  --aws-session-token      -l  --length
+//
+// A ciphertext in a file is in base64 too, with line breaks if need be.
+// --ciphertext-file - is the standard input; - is nothing special to
+// --ciphertext, so that its value may come from anyone.
 //
 // It is one file: built with CGO_ENABLED=0 it is statically linked, and needs
 // neither libnsm.so nor CA certificates in the image, only /dev/nsm.
@@ -30,11 +41,15 @@
 // plaintext, ciphertext and public_key, and key_id, the ARN of the KMS key that
 // answered. A failure is then an object too, {"error": {…}}, with message, reason
 // (one of kmsclient.Reason's or nsm.Reason's, timeout or interrupted), and, if KMS
-// answered, its code and request_id, debug and pcrs, what the document held.
+// answered, its code and request_id, debug and pcrs, what the document held. That
+// is so with either exit code, 1 or 2, but for mistakes in the command line that
+// are found in reading it, before anything is done: they are text on the standard
+// error only, and nothing is on the standard output.
 //
 // On the standard error are, in lines of text, warnings and the error with its
 // hint. No secret is ever there: no plaintext, no secret access key, no session
-// token.
+// token. Where one got into another flag's value, or into what KMS says, the
+// message has (secret) instead.
 //
 // # Which key
 //
@@ -50,7 +65,9 @@
 // An encryption context is given in one or more --encryption-context, KEY=VALUE
 // each, or a JSON object of strings, which begins with a brace. A comma is part of
 // a value. It must be the same for decrypt as it was for genkey, genkeypair or
-// kms:Encrypt. It isn't secret: CloudTrail shows it.
+// kms:Encrypt. It isn't secret: CloudTrail shows it. What isn't UTF-8, such as half
+// of a surrogate pair in JSON, is refused, and so is U+FFFD, which usually stands
+// for it: contexts that differ only there would be one.
 //
 // # Credentials
 //
@@ -59,13 +76,18 @@
 //   - --aws-access-key-id, --aws-secret-access-key and, for those of a role,
 //     --aws-session-token. What is on a command line, any process of the enclave
 //     can read in /proc;
-//   - AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in the
-//     environment, which only processes of the same user can read. In Python, it
-//     is the env of subprocess.run;
 //   - those of the parent instance's role, with --imds-port or --imds: a port on
 //     which the parent forwards to its metadata service, as by
 //     vsock-proxy 8002 169.254.169.254 80 (which must be on its allowlist). Only
-//     IMDSv2 is used.
+//     IMDSv2 is used;
+//   - AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in the
+//     environment, which only processes of the same user can read. In Python, it
+//     is the env of subprocess.run.
+//
+// So a flag comes before the environment, as with the region: what an image or a
+// shell left there doesn't replace what was asked for. If the role's can't be had,
+// that is an error; the environment isn't tried next. (kmsclient.LoadConfig has
+// the environment first.)
 //
 // No files, and no other variables of the AWS SDKs, are read. Credentials need
 // not be secret from the parent: the key policy's conditions on the image are
@@ -106,10 +128,9 @@
 // # Exit codes
 //
 // 0 if the output is printed; 1 if KMS refused, or something failed: then nothing
-// but an error is printed; 2 if it was called wrongly, and nothing was sent to
-// KMS. All takes at most --timeout, a minute if it isn't given, but for the
-// ciphertext on the standard input, if that is awaited. SIGINT and SIGTERM end it
-// early, with 1.
+// but an error is printed; 2 if it was called wrongly, be it by a file that a flag
+// names, and nothing was sent to KMS. All takes at most --timeout, a minute if it
+// isn't given. SIGINT and SIGTERM end it early, with 1.
 package main
 
 import (
@@ -134,13 +155,16 @@ const (
 )
 
 const usage = `Usage:
-  kmstool decrypt --ciphertext BASE64 [--key-id ARN] [flags]
+  kmstool decrypt --ciphertext BASE64|--ciphertext-file FILE [--key-id ARN] [flags]
   kmstool genkey --key-id ARN --key-spec AES-256|AES-128 [flags]
   kmstool genkeypair --key-id ARN --key-pair-spec SPEC [flags]
   kmstool genrandom --length BYTES [flags]
 
 Calls AWS KMS from inside a Nitro Enclave, attested, and prints what it releases
 in base64. "kmstool COMMAND -h" lists the flags of a command.
+
+Exit codes: 0 it is printed; 1 KMS refused, or something failed; 2 called wrongly.
+Manual: go doc github.com/keyvouch/keyvouch/kmsclient/cmd/kmstool
 `
 
 // program is the surroundings of one run. Tests make others, with an NSM in
@@ -151,6 +175,7 @@ type program struct {
 	openNSM        func() (*nsm.Session, error)
 	entropyPool    string         // the kernel's, a file that takes randomness
 	roots          *x509.CertPool // of KMS's certificate; nil is Amazon's
+	secrets        []string       // of the credentials, in small letters: see learnSecrets
 }
 
 func main() {
@@ -162,6 +187,7 @@ func main() {
 }
 
 func (p *program) run(args []string) int {
+	p.learnSecrets(args)
 	if len(args) == 0 {
 		io.WriteString(p.stderr, usage)
 		return exitUsage
@@ -177,7 +203,8 @@ func (p *program) run(args []string) int {
 	}
 	c, ok := commands[name]
 	if !ok {
-		fmt.Fprintf(p.stderr, "kmstool: %s\n%s", noCommand(name), usage)
+		p.say("kmstool: ", noCommand(name))
+		io.WriteString(p.stderr, usage)
 		return exitUsage
 	}
 	f, err := p.parse(c, args)

@@ -43,8 +43,13 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	stderr := ts.ReadFile("stderr")
 	for _, secret := range []string{testSecret, testToken, plaintext, ts.Getenv("PLAINTEXT")} {
-		if strings.Contains(stderr, secret) {
+		if holdsPiece(stderr, secret) {
 			ts.Fatalf("a secret on the standard error")
+		}
+	}
+	for _, secret := range []string{testSecret, testToken} {
+		if holdsPiece(ts.ReadFile("stdout"), secret) {
+			ts.Fatalf("a secret on the standard output")
 		}
 	}
 	for _, r := range stderr {
@@ -53,11 +58,22 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	// Options are of the API; who reads this has flags.
-	for _, word := range []string{"Options", "KeyIDs", "kmsclient:"} {
+	for _, word := range []string{"Options", "KeyIDs", "kmsclient:", "nsmtest"} {
 		if strings.Contains(stderr, word) {
 			ts.Fatalf("the standard error speaks of %s", word)
 		}
 	}
+}
+
+// holdsPiece finds eight characters in a row of a secret, in whatever case.
+func holdsPiece(text, secret string) bool {
+	text, secret = strings.ToLower(text), strings.ToLower(secret)
+	for i := 0; i+8 <= len(secret); i++ {
+		if strings.Contains(text, secret[i:i+8]) {
+			return true
+		}
+	}
+	return false
 }
 
 // lines are what a program in another language makes of the output.

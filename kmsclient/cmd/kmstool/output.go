@@ -67,6 +67,8 @@ func (p *program) report(ctx context.Context, c *command, f *flags, err error) i
 		e.Reason, e.Code, e.RequestID, e.Debug, e.PCRs = string(ours.Reason), ours.Code, ours.RequestID, ours.Debug, ours.PCRs
 	} else if theirs, ok := errors.AsType[*nsm.Error](err); ok {
 		e.Reason = string(theirs.Reason)
+	} else if _, ok := errors.AsType[misuse](err); ok {
+		e.Reason = string(kmsclient.ReasonInvalidOptions)
 	}
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -76,14 +78,10 @@ func (p *program) report(ctx context.Context, c *command, f *flags, err error) i
 		e.Reason = "interrupted"
 		e.Message = "interrupted by a signal: " + e.Message
 	}
-	e.Message = ascii(f.withoutSecrets(e.Message))
+	e.Message = ascii(p.withoutSecrets(e.Message))
 	p.say("kmstool "+c.name+": ", e.Message)
 	if hint := f.hint(err, e.Reason); hint != "" {
 		p.say("hint: ", hint)
-	}
-	switch kmsclient.Reason(e.Reason) {
-	case kmsclient.ReasonInvalidOptions, kmsclient.ReasonNoCredentials, kmsclient.ReasonKeyNotPinned, kmsclient.ReasonEndpoint:
-		return exitUsage
 	}
 	if f.json {
 		encoded, err := json.Marshal(failure{e})
@@ -94,12 +92,19 @@ func (p *program) report(ctx context.Context, c *command, f *flags, err error) i
 			p.say("kmstool "+c.name+": ", "the output can't be written: "+err.Error())
 		}
 	}
+	switch kmsclient.Reason(e.Reason) {
+	case kmsclient.ReasonInvalidOptions, kmsclient.ReasonNoCredentials, kmsclient.ReasonKeyNotPinned, kmsclient.ReasonEndpoint:
+		return exitUsage
+	}
 	return exitFailed
 }
 
 // message is an error's text in the terms of flags, without what the SDK and the
 // packages put around it.
 func message(err error) string {
+	if errors.Is(err, nsm.ErrNoDevice) {
+		return "there is no NSM at /dev/nsm: kmstool runs inside a Nitro Enclave only, on a kernel that has loaded its nsm driver"
+	}
 	text := err.Error()
 	if e, ok := errors.AsType[*kmsclient.Error](err); ok {
 		text = strings.TrimPrefix(e.Error(), "kmsclient: ")
@@ -122,22 +127,8 @@ var flagWords = strings.NewReplacer(
 	"BaseEndpoint", "--endpoint",
 )
 
-// withoutSecrets is for what KMS says: some services repeat the request in a
-// message about its signature, session token and all.
-func (f *flags) withoutSecrets(text string) string {
-	for _, secret := range []string{f.secret, f.sessionToken} {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "(secret)")
-		}
-	}
-	return text
-}
-
 // hint says which flags to look at.
 func (f *flags) hint(err error, reason string) string {
-	if errors.Is(err, nsm.ErrNoDevice) {
-		return "kmstool runs inside a Nitro Enclave only"
-	}
 	_, atNSM := errors.AsType[*nsm.Error](err)
 	switch kmsclient.Reason(reason) {
 	case kmsclient.ReasonChannel, "timeout":
@@ -160,7 +151,9 @@ func (f *flags) hint(err error, reason string) string {
 }
 
 // say writes a line of text to the standard error.
-func (p *program) say(prefix, text string) { fmt.Fprintf(p.stderr, "%s%s\n", prefix, ascii(text)) }
+func (p *program) say(prefix, text string) {
+	fmt.Fprintf(p.stderr, "%s%s\n", prefix, ascii(p.withoutSecrets(text)))
+}
 
 // ascii escapes what could command a terminal or pass for another line: not all
 // of a message is this program's own.
