@@ -75,7 +75,7 @@ func (s *server) forward(ctx context.Context, c *connection) (err error) {
 		}
 	}()
 
-	target, address, err := s.dialTarget(ctx)
+	target, address, err := s.dialTarget(ctx, s.target, sourceOf(c.enclave))
 	if err != nil {
 		return err
 	}

@@ -45,16 +45,27 @@ type Resolver interface {
 type Proxy struct {
 	// Target is where to forward to, "host:port". It must be on Allow.
 	Target string
-	// Allow is the set of permitted targets. An empty one is an error.
+	// Allow is the set of permitted targets. An empty one is an error, unless
+	// AllowFrom is set.
 	Allow Allowlist
+	// AllowFrom, if not nil, takes the place of Allow, and setting both is an
+	// error. It is called when Serve begins, for a list that must not be empty
+	// and must have Target, and once for every connection; from then on a target
+	// that is not listed is refused per connection. Connections that are open go
+	// on whatever later lists say. It must be safe for concurrent use and return
+	// at once; [AllowlistFile].Allowlist is meant for it.
+	AllowFrom func() Allowlist
 	// Logger gets one line per connection when it ends: peer, target, address,
 	// bytes each way, duration, and why it ended. It never gets payload. Nil
 	// means no logs. A panic of its handler loses that line and nothing else; a
 	// handler that blocks holds up what it is told of.
 	Logger *slog.Logger
-	// Resolver finds the addresses of Target's name, anew for every connection.
-	// Nil means net.DefaultResolver.
+	// Resolver finds the addresses of the target's name; it is asked for every
+	// connection. Nil means a [CachingResolver] of Serve's own, with its defaults.
 	Resolver Resolver
+	// AddressFamily restricts the addresses that are dialled to IPv4 or to IPv6.
+	// The zero value takes both.
+	AddressFamily AddressFamily
 
 	// MaxConns bounds the connections open at once in one Serve; zero means
 	// DefaultMaxConns. While there are as many, Serve does not accept, and
@@ -75,8 +86,9 @@ type Proxy struct {
 // Serve accepts connections from l and forwards them until ctx ends. Then it
 // stops accepting, lets open connections finish for DrainTimeout, cuts the rest,
 // and returns nil. When it returns, every goroutine it started has ended, but for
-// a lookup that the Resolver has not given up although its context has ended. It
-// owns l and closes it in any case.
+// lookups: one that the Resolver has not given up although its context has ended,
+// and one that a CachingResolver began, which ends within 10 seconds. It owns l
+// and closes it in any case.
 //
 // It returns an *Error without accepting anything if the configuration is wrong:
 // [ReasonConfig], or [ReasonNotAllowed] for a target that is not on the
@@ -108,20 +120,28 @@ func configError(format string, args ...any) error {
 
 // newServer checks the configuration and fills in the defaults.
 func (p *Proxy) newServer() (*server, error) {
-	if len(p.Allow.entries) == 0 {
-		return nil, configError("Proxy.Allow is empty; build it with ParseAllowlist")
+	allow, err := p.allowlist()
+	if err != nil {
+		return nil, err
 	}
 	t, err := parseTarget(p.Target)
 	if err != nil {
 		return nil, configError("Proxy.Target: %v", err)
 	}
-	if !p.Allow.allows(t) {
-		return nil, &Error{Op: "serve", Reason: ReasonNotAllowed, Detail: fmt.Sprintf("the target %v is not on the allowlist; list it, or correct it", t)}
+	if now := allow(); !now.lists(t) {
+		return nil, &Error{Op: "serve", Reason: ReasonNotAllowed, Detail: now.check(t, source{}).Error()}
+	}
+	if err := p.AddressFamily.check(); err != nil {
+		return nil, configError("Proxy.AddressFamily: %v", err)
+	}
+	if t.addr.IsValid() && !p.AddressFamily.has(t.addr) {
+		return nil, configError("Proxy.Target is %v, and Proxy.AddressFamily is %v", t, p.AddressFamily)
 	}
 	s := &server{
 		target:   t,
-		allow:    p.Allow,
+		allow:    allow,
 		resolver: p.Resolver,
+		family:   p.AddressFamily,
 		open:     make(map[*connection]bool),
 	}
 	s.log = slog.New(slog.DiscardHandler)
@@ -129,7 +149,7 @@ func (p *Proxy) newServer() (*server, error) {
 		s.log = slog.New(containedHandler{p.Logger.Handler()})
 	}
 	if s.resolver == nil {
-		s.resolver = net.DefaultResolver
+		s.resolver = new(CachingResolver)
 	}
 	maxConns := p.MaxConns
 	switch {
@@ -154,4 +174,22 @@ func (p *Proxy) newServer() (*server, error) {
 		}
 	}
 	return s, nil
+}
+
+// allowlist returns where the rules come from.
+func (p *Proxy) allowlist() (func() Allowlist, error) {
+	if p.AllowFrom == nil {
+		if len(p.Allow.entries) == 0 {
+			return nil, configError("Proxy.Allow is empty; build it with ParseAllowlist")
+		}
+		allow := p.Allow
+		return func() Allowlist { return allow }, nil
+	}
+	if len(p.Allow.entries) > 0 {
+		return nil, configError("both Proxy.Allow and Proxy.AllowFrom are set; which rules are in force?")
+	}
+	if len(p.AllowFrom().entries) == 0 {
+		return nil, configError("Proxy.AllowFrom returns an empty allowlist; open an AllowlistFile, or set Proxy.Allow")
+	}
+	return p.AllowFrom, nil
 }

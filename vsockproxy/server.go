@@ -20,9 +20,10 @@ const (
 // server is one call of Proxy.Serve.
 type server struct {
 	target                                 target
-	allow                                  Allowlist
+	allow                                  func() Allowlist
 	log                                    *slog.Logger
 	resolver                               Resolver
+	family                                 AddressFamily
 	dialTimeout, idleTimeout, drainTimeout time.Duration
 
 	slots   chan struct{} // counts connections, capacity MaxConns

@@ -27,7 +27,7 @@ func TestNamesAreAbsolute(t *testing.T) {
 	} {
 		asked := make(recordingDNS, 1)
 		s := mustServer(t, &Proxy{Target: target, Allow: mustAllow(t, target), Resolver: asked})
-		_, err := s.resolve(t.Context())
+		_, err := s.resolve(t.Context(), s.target, source{})
 		wantReason(t, err, ReasonResolve)
 		if got := <-asked; got != want {
 			t.Errorf("target %s: the resolver was asked for %q, want %q", target, got, want)
@@ -39,7 +39,7 @@ func TestNamesAreAbsolute(t *testing.T) {
 func TestOneLabelIsExplained(t *testing.T) {
 	for target, explained := range map[string]bool{"localhost:443": true, "kms.example:443": false} {
 		s := mustServer(t, &Proxy{Target: target, Allow: mustAllow(t, target), Resolver: fakeDNS{}})
-		_, err := s.resolve(t.Context())
+		_, err := s.resolve(t.Context(), s.target, source{})
 		wantReason(t, err, ReasonResolve)
 		if strings.Contains(err.Error(), "one label") != explained {
 			t.Errorf("target %s: %v", target, err)
