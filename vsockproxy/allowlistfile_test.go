@@ -226,7 +226,7 @@ func TestWatch(t *testing.T) {
 		if got := file.Allowlist().Entries(); !slices.Equal(got, []string{"a.example:443"}) {
 			t.Errorf("%q before two intervals", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if got := file.Allowlist().Entries(); !slices.Equal(got, []string{"b.example:443"}) {
 			t.Errorf("%q after two intervals", got)

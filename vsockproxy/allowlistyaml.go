@@ -103,7 +103,7 @@ func parseYAML(content []byte) (root *yaml.Node, err error) {
 func allowlistNode(root *yaml.Node) ([]*yaml.Node, error) {
 	fields, err := mapping(root, "allowlist")
 	if err != nil {
-		return nil, fmt.Errorf("line %d: %w", root.Line, err)
+		return nil, err
 	}
 	list, ok := fields["allowlist"]
 	if !ok {

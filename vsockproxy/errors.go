@@ -24,9 +24,10 @@ const (
 	// ReasonPlaintext: the address given to a Dialer has port 80, the port of
 	// HTTP without TLS.
 	ReasonPlaintext Reason = "plaintext"
-	// ReasonAllowlist: an allowlist entry is malformed, or the list is empty.
+	// ReasonAllowlist: an allowlist entry is malformed, the list is empty, or its
+	// file cannot be read.
 	ReasonAllowlist Reason = "bad-allowlist"
-	// ReasonNotAllowed: the target is not on the allowlist.
+	// ReasonNotAllowed: the target is not on the allowlist, or not for who asks.
 	ReasonNotAllowed Reason = "not-allowed"
 	// ReasonForbiddenAddress: a name resolved only to addresses that a proxy
 	// must not reach by name, such as loopback or instance metadata.
@@ -62,7 +63,8 @@ const (
 // It never contains bytes of a stream. The one thing from a peer that it may
 // quote is a malformed answer to the hybrid handshake, of at most 32 bytes.
 type Error struct {
-	// Op is what was being done: "parse", "dial", "listen", "resolve", "serve".
+	// Op is what was being done: "parse", "load", "watch", "dial", "listen", "resolve",
+	// "serve".
 	Op string
 	// Endpoint is where, if the operation concerned an endpoint; else zero.
 	Endpoint Endpoint

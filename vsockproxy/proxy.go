@@ -87,8 +87,8 @@ type Proxy struct {
 // stops accepting, lets open connections finish for DrainTimeout, cuts the rest,
 // and returns nil. When it returns, every goroutine it started has ended, but for
 // lookups: one that the Resolver has not given up although its context has ended,
-// and one that a CachingResolver began, which ends within 10 seconds. It owns l
-// and closes it in any case.
+// and one that a CachingResolver began, which is given 10 seconds. It owns l and
+// closes it in any case.
 //
 // It returns an *Error without accepting anything if the configuration is wrong:
 // [ReasonConfig], or [ReasonNotAllowed] for a target that is not on the
@@ -150,6 +150,11 @@ func (p *Proxy) newServer() (*server, error) {
 	}
 	if s.resolver == nil {
 		s.resolver = new(CachingResolver)
+	}
+	if cache, ok := s.resolver.(*CachingResolver); ok {
+		if _, _, err := cache.config(); err != nil {
+			return nil, configError("Proxy.Resolver: %v", err)
+		}
 	}
 	maxConns := p.MaxConns
 	switch {

@@ -33,8 +33,6 @@ const (
 	staleDelay = 1800 * time.Millisecond
 	// lookupTimeout bounds a lookup, which goes on when nobody waits any more.
 	lookupTimeout = 10 * time.Second
-	// maxCachedAddresses bounds what is kept of an answer.
-	maxCachedAddresses = 128
 )
 
 // CachingResolver is a [Resolver] that remembers what another one said, so that
@@ -101,18 +99,10 @@ var errTooManyLookups = errors.New("too many lookups have not come back")
 // as it is, as is network. Errors are those of the other resolver. The context
 // bounds the waiting of the caller only.
 func (r *CachingResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
-	ttl, err := durationOr("CachingResolver.TTL", r.TTL, DefaultNameTTL)
+	ttl, stale, err := r.config()
 	if err != nil {
 		return nil, &Error{Op: "resolve", Reason: ReasonConfig, Detail: err.Error()}
 	}
-	stale, err := durationOr("CachingResolver.Stale", r.Stale, DefaultNameStale)
-	if err != nil {
-		return nil, &Error{Op: "resolve", Reason: ReasonConfig, Detail: err.Error()}
-	}
-	if r.MaxNames < 0 {
-		return nil, &Error{Op: "resolve", Reason: ReasonConfig, Detail: fmt.Sprintf("CachingResolver.MaxNames is negative (%d)", r.MaxNames)}
-	}
-
 	addrs, l, err := r.recall(question{network, host}, ttl, stale)
 	if l == nil {
 		return addrs, err
@@ -134,6 +124,20 @@ func (r *CachingResolver) LookupNetIP(ctx context.Context, network, host string)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// config checks the fields and fills in the defaults.
+func (r *CachingResolver) config() (ttl, stale time.Duration, err error) {
+	if ttl, err = durationOr("CachingResolver.TTL", r.TTL, DefaultNameTTL); err != nil {
+		return 0, 0, err
+	}
+	if stale, err = durationOr("CachingResolver.Stale", r.Stale, DefaultNameStale); err != nil {
+		return 0, 0, err
+	}
+	if r.MaxNames < 0 {
+		return 0, 0, fmt.Errorf("CachingResolver.MaxNames is negative (%d); zero means the default of %d", r.MaxNames, DefaultMaxNames)
+	}
+	return ttl, stale, nil
 }
 
 // recall returns an answer to give at once if l is nil; otherwise a lookup to wait
@@ -242,7 +246,7 @@ func (r *CachingResolver) end(n *cachedName, l *lookup, addrs []netip.Addr, err 
 	n.lookup = nil
 	now := time.Now()
 	if err == nil {
-		n.addrs, n.answered, n.err = slices.Clone(addrs[:min(len(addrs), maxCachedAddresses)]), now, nil
+		n.addrs, n.answered, n.err = slices.Clone(addrs[:min(len(addrs), maxAnswer)]), now, nil
 		l.addrs = n.addrs
 	} else {
 		n.err, n.failed = err, now

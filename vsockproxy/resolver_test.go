@@ -107,7 +107,7 @@ func TestCacheRemembers(t *testing.T) {
 		c.up.now(answers("1.0.0.2"))
 		time.Sleep(DefaultNameTTL - 1)
 		c.want("1.0.0.1", 0, 1)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		c.want("1.0.0.1", 0, 2) // asked for anew meanwhile
 		c.want("1.0.0.2", 0, 2)
 		// Too old to be given unasked.
@@ -278,7 +278,7 @@ func TestCacheForgets(t *testing.T) {
 		c.cache.MaxNames = 3
 		c.want("1.0.0.1", 0, 1)
 		for i := range 10 {
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if _, err := c.cache.LookupNetIP(c.Context(), "ip", fmt.Sprintf("%d.example.", i)); err != nil {
 				t.Error(err)
 			}
@@ -298,10 +298,10 @@ func TestCacheForgets(t *testing.T) {
 func TestCacheBoundsAnswers(t *testing.T) {
 	testCache(t, func(c cacheTest) {
 		c.up.now(func(context.Context, string) ([]netip.Addr, error) {
-			return make([]netip.Addr, 10*maxCachedAddresses), nil
+			return make([]netip.Addr, 10*maxAnswer), nil
 		})
 		addrs, err := c.cache.LookupNetIP(c.Context(), "ip", "a.example.")
-		if err != nil || len(addrs) != maxCachedAddresses {
+		if err != nil || len(addrs) != maxAnswer {
 			c.Errorf("%d addresses, %v", len(addrs), err)
 		}
 	})
@@ -310,6 +310,9 @@ func TestCacheBoundsAnswers(t *testing.T) {
 func TestCacheConfiguration(t *testing.T) {
 	for _, bad := range []*CachingResolver{{TTL: -1}, {Stale: -1}, {MaxNames: -1}} {
 		_, err := bad.LookupNetIP(t.Context(), "ip", "a.example.")
+		wantReason(t, err, ReasonConfig)
+		// A proxy says so before it accepts.
+		_, err = (&Proxy{Target: "a.example:443", Allow: mustAllow(t, "a.example:443"), Resolver: bad}).newServer()
 		wantReason(t, err, ReasonConfig)
 	}
 	testCache(t, func(c cacheTest) {

@@ -12,6 +12,9 @@ import (
 // all at once.
 const maxAddresses = 8
 
+// maxAnswer bounds how many addresses of a name are looked at or remembered.
+const maxAnswer = 128
+
 // dialTarget checks that who asks may reach t by the rules in force now, resolves
 // it, checks every address, and dials the checked addresses, never the name.
 func (s *server) dialTarget(ctx context.Context, t target, from source) (net.Conn, netip.AddrPort, error) {
@@ -69,7 +72,7 @@ func (s *server) resolve(ctx context.Context, t target, from source) ([]netip.Ad
 	}
 	var usable []netip.Addr
 	var refused error
-	for _, addr := range found {
+	for _, addr := range found[:min(len(found), maxAnswer)] {
 		if !s.family.has(addr.Unmap()) {
 			continue
 		}
