@@ -112,7 +112,7 @@
 //
 // A [CachingResolver] remembers what names lead to for half a minute, asks anew in
 // the background while it is used, and gives old answers for up to an hour while
-// the DNS fails. A Proxy without a Resolver has one. Put one over a Resolver of
+// the DNS fails, and says so in the log. A Proxy without a Resolver has one. Put one over a Resolver of
 // your own, or one into several proxies, to share it; any other Resolver is asked
 // for each connection. A name that cannot be resolved fails the connections that
 // need it and nothing else.

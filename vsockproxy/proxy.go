@@ -61,7 +61,8 @@ type Proxy struct {
 	// handler that blocks holds up what it is told of.
 	Logger *slog.Logger
 	// Resolver finds the addresses of the target's name; it is asked for every
-	// connection. Nil means a [CachingResolver] of Serve's own, with its defaults.
+	// connection. Nil means a [CachingResolver] of Serve's own, with its defaults
+	// and Logger.
 	Resolver Resolver
 	// AddressFamily restricts the addresses that are dialled to IPv4 or to IPv6.
 	// The zero value takes both.
@@ -149,7 +150,7 @@ func (p *Proxy) newServer() (*server, error) {
 		s.log = slog.New(containedHandler{p.Logger.Handler()})
 	}
 	if s.resolver == nil {
-		s.resolver = new(CachingResolver)
+		s.resolver = &CachingResolver{Logger: s.log}
 	}
 	if cache, ok := s.resolver.(*CachingResolver); ok {
 		if _, _, err := cache.config(); err != nil {

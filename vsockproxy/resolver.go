@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -66,6 +67,10 @@ type CachingResolver struct {
 	// zero means DefaultMaxNames. The name that was not used for longest is
 	// forgotten first.
 	MaxNames int
+	// Logger is told when old answers begin to be used since a lookup failed, at
+	// level Warn, and when that is over, at level Info: once each for a name. Nil
+	// means no logs.
+	Logger *slog.Logger
 
 	mu      sync.Mutex
 	names   map[question]*cachedName
@@ -80,6 +85,7 @@ type cachedName struct {
 	answered time.Time    // when it came
 	err      error        // how the last lookup failed, or nil
 	failed   time.Time    // when it did
+	old      bool         // addrs are used since a lookup failed
 	used     time.Time
 	lookup   *lookup // the one that runs, or nil
 }
@@ -209,10 +215,10 @@ func (r *CachingResolver) begin(q question, n *cachedName) {
 	n.lookup = l
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	// The other resolver may ignore its context; then the lookup ends without it.
-	stop := context.AfterFunc(ctx, func() { r.end(n, l, nil, fmt.Errorf("the resolver has not answered: %w", ctx.Err())) })
+	stop := context.AfterFunc(ctx, func() { r.end(q, n, l, nil, fmt.Errorf("the resolver has not answered: %w", ctx.Err())) })
 	go func() {
 		addrs, err := r.ask(ctx, q)
-		r.end(n, l, addrs, err)
+		r.end(q, n, l, addrs, err)
 		stop()
 		cancel()
 		r.mu.Lock()
@@ -237,13 +243,32 @@ func (r *CachingResolver) ask(ctx context.Context, q question) (addrs []netip.Ad
 }
 
 // end notes what came of l, unless that is noted already.
-func (r *CachingResolver) end(n *cachedName, l *lookup, addrs []netip.Addr, err error) {
+func (r *CachingResolver) end(q question, n *cachedName, l *lookup, addrs []netip.Addr, err error) {
+	began, over := r.note(n, l, addrs, err)
+	if r.Logger == nil {
+		return
+	}
+	log := slog.New(containedHandler{r.Logger.Handler()})
+	if began {
+		log.Warn("cannot resolve a name, using its last addresses", "name", q.host, "error", err)
+	}
+	if over {
+		log.Info("a name can be resolved again", "name", q.host)
+	}
+}
+
+// note is end without the logs. It reports whether the use of old answers began or
+// is over.
+func (r *CachingResolver) note(n *cachedName, l *lookup, addrs []netip.Addr, err error) (began, over bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n.lookup != l {
-		return
+		return false, false
 	}
 	n.lookup = nil
+	began = n.addrs != nil && !n.old && err != nil && !isNotFound(err)
+	over = n.old && (err == nil || isNotFound(err))
+	n.old = n.old && !over || began
 	now := time.Now()
 	if err == nil {
 		n.addrs, n.answered, n.err = slices.Clone(addrs[:min(len(addrs), maxAnswer)]), now, nil
@@ -256,6 +281,7 @@ func (r *CachingResolver) end(n *cachedName, l *lookup, addrs []netip.Addr, err 
 		}
 	}
 	close(l.done)
+	return began, over
 }
 
 // isNotFound tells the answer that a name does not exist, or has no addresses, from

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -208,6 +210,49 @@ func TestCacheOfNoSuchName(t *testing.T) {
 		time.Sleep(retryNames)
 		c.want("1.0.0.2", 0, 5)
 	})
+}
+
+// The log tells when old answers begin to be used, and when that is over.
+func TestCacheLogs(t *testing.T) {
+	testCache(t, func(c cacheTest) {
+		var lines []string
+		c.cache.Logger = slog.New(notingHandler{slog.DiscardHandler, &lines})
+		c.up.now(fails(errServfail))
+		c.want(errServfail, 0, 1) // there is no old answer
+		c.up.now(answers("1.0.0.1"))
+		time.Sleep(retryNames)
+		c.want("1.0.0.1", 0, 2)
+		asked := 2
+		for _, over := range []func(context.Context, string) ([]netip.Addr, error){answers("1.0.0.1"), fails(errNoHost)} {
+			c.up.now(fails(errServfail))
+			time.Sleep(10 * time.Minute)
+			for range 3 {
+				asked++
+				c.want("1.0.0.1", 0, asked)
+				time.Sleep(retryNames)
+			}
+			c.up.now(over)
+			asked++
+			c.want("1.0.0.1", 0, asked)
+		}
+		want := []string{"WARN cannot resolve a name, using its last addresses", "INFO a name can be resolved again"}
+		if want = append(want, want...); !slices.Equal(lines, want) {
+			c.Errorf("lines %q, want %q", lines, want)
+		}
+	})
+}
+
+// notingHandler notes level and message, and then panics.
+type notingHandler struct {
+	slog.Handler
+	lines *[]string
+}
+
+func (h notingHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h notingHandler) Handle(_ context.Context, r slog.Record) error {
+	*h.lines = append(*h.lines, r.Level.String()+" "+r.Message)
+	panic("handle")
 }
 
 // Many that want a name at once share a lookup, and each gets its own slice.
