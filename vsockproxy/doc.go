@@ -110,12 +110,12 @@
 //
 // # Names and addresses
 //
-// A [CachingResolver] remembers what names lead to for half a minute, asks anew in
-// the background while it is used, and gives old answers for up to an hour while
-// the DNS fails, and says so in the log. A Proxy without a Resolver has one. Put one over a Resolver of
-// your own, or one into several proxies, to share it; any other Resolver is asked
-// for each connection. A name that cannot be resolved fails the connections that
-// need it and nothing else.
+// A [CachingResolver] remembers what names lead to for half a minute, and asks
+// anew in the background while it is used. While the DNS fails, it gives old
+// answers for up to an hour, and says so in the log. A Proxy without a Resolver has
+// one. Put one over a Resolver of your own, or one into several proxies, to share
+// it; any other Resolver is asked for each connection. A name that cannot be
+// resolved fails the connections that need it and nothing else.
 //
 // The usable addresses of a name, eight at most, are dialled with IPv6 and IPv4 in
 // turn, the next one when an address has failed or not answered for 250
