@@ -5,7 +5,8 @@ import "net/netip"
 // special lists the address blocks that a listed name may not lead to: whoever
 // controls a name's DNS must not choose which inside service the proxy reaches.
 // Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890),
-// and the AWS EC2 user guide for the instance metadata addresses. First match wins.
+// and AWS's user guides of EC2 (instance metadata), ECS (task metadata endpoint)
+// and EKS (Pod Identity agent). First match wins.
 var special = []struct {
 	prefix netip.Prefix
 	class  string
@@ -15,6 +16,8 @@ var special = []struct {
 	{netip.MustParsePrefix("100.64.0.0/10"), "shared address space (RFC 6598)"},
 	{netip.MustParsePrefix("127.0.0.0/8"), "loopback (RFC 1122)"},
 	{netip.MustParsePrefix("169.254.169.254/32"), "EC2 instance metadata"},
+	{netip.MustParsePrefix("169.254.170.2/32"), "ECS task metadata and credentials"},
+	{netip.MustParsePrefix("169.254.170.23/32"), "EKS pod credentials"},
 	{netip.MustParsePrefix("169.254.0.0/16"), "link-local (RFC 3927)"},
 	{netip.MustParsePrefix("172.16.0.0/12"), "private (RFC 1918)"},
 	{netip.MustParsePrefix("192.0.0.0/24"), "reserved for protocols (RFC 6890)"},
@@ -31,6 +34,7 @@ var special = []struct {
 	{netip.MustParsePrefix("::1/128"), "loopback (RFC 4291)"},
 	{netip.MustParsePrefix("64:ff9b:1::/48"), "local NAT64 (RFC 8215)"},
 	{netip.MustParsePrefix("fd00:ec2::254/128"), "EC2 instance metadata"},
+	{netip.MustParsePrefix("fd00:ec2::23/128"), "EKS pod credentials"},
 	{netip.MustParsePrefix("fc00::/7"), "unique local (RFC 4193)"},
 	{netip.MustParsePrefix("fe80::/10"), "link-local (RFC 4291)"},
 	{netip.MustParsePrefix("ff00::/8"), "multicast (RFC 4291)"},
@@ -45,31 +49,33 @@ var (
 	globalUnicast = netip.MustParsePrefix("2000::/3")     // all that IANA has allocated
 )
 
-// specialClass names the class of an address that is not plainly public, or
-// returns the empty string. An IPv6 address that carries an IPv4 address is what
-// the IPv4 address is.
-func specialClass(addr netip.Addr) string {
+// specialBlock names the class of an address that is not plainly public, and the
+// block that it is in; the block is not valid where the class is not of a block.
+// For a public address the class is empty. An IPv6 address that carries an IPv4
+// address is what the IPv4 address is.
+func specialBlock(addr netip.Addr) (block netip.Prefix, class string) {
+	if !addr.IsValid() {
+		return netip.Prefix{}, "not an address"
+	}
 	if addr.Zone() != "" {
-		return "bound to an interface"
+		return netip.Prefix{}, "bound to an interface"
 	}
 	addr = addr.Unmap()
 	if nat64.Contains(addr) {
 		b := addr.As16()
-		if class := specialClass(netip.AddrFrom4([4]byte(b[12:]))); class != "" {
-			return "NAT64 (RFC 6052) of an address that is " + class
+		block, class := specialBlock(netip.AddrFrom4([4]byte(b[12:])))
+		if class == "" {
+			return netip.Prefix{}, ""
 		}
-		return ""
+		return netip.PrefixFrom(addr, nat64.Bits()+block.Bits()).Masked(), "NAT64 (RFC 6052) of an address that is " + class
 	}
 	for _, s := range special {
 		if s.prefix.Contains(addr) {
-			return s.class
+			return s.prefix, s.class
 		}
 	}
 	if addr.Is6() && !globalUnicast.Contains(addr) {
-		return "not a global unicast address"
+		return netip.Prefix{}, "not a global unicast address"
 	}
-	if !addr.IsValid() {
-		return "not an address"
-	}
-	return ""
+	return netip.Prefix{}, ""
 }

@@ -58,7 +58,12 @@ func TestProxySeesCiphertextOnly(t *testing.T) {
 				}
 				client.CloseIdleConnections()
 
-				line := r.log.wantEnd(t, endClosed)
+				// A client of a Unix socket that closes before it has read the
+				// server's last word resets its connection.
+				line := r.log.next("connection ended")
+				if end := line["end"]; end != endClosed && end != endBroken {
+					t.Errorf("log line says end=%v, want %s or %s: %v", end, endClosed, endBroken, line)
+				}
 				fromEnclave, toEnclave := seen.bytes()
 				if line["bytes_to_target"] != float64(len(fromEnclave)) || line["bytes_to_enclave"] != float64(len(toEnclave)) {
 					t.Errorf("the recording has %d and %d bytes, the log %v", len(fromEnclave), len(toEnclave), line)

@@ -267,7 +267,7 @@ func TestConnectRequests(t *testing.T) {
 			}
 			for _, wrap := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.HalfReader, iotest.DataErrReader} {
 				got, early, err := readConnect(wrap(strings.NewReader(request)))
-				if err != nil || !allow.allows(got) || len(early) != 0 {
+				if err != nil || !allow.allows(got, source{}) || len(early) != 0 {
 					t.Errorf("cut up: %v, %q, %v", got, early, err)
 				}
 			}

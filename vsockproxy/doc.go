@@ -41,11 +41,9 @@
 //	proxy := &vsockproxy.Proxy{Target: "kms.eu-west-1.amazonaws.com:443", Allow: allow, Logger: logger}
 //	err = proxy.Serve(ctx, listener)
 //
-// Serve lasts until ctx ends and returns nil then. The proxy resolves the
-// target's name for each connection, tries its addresses in turn, carries the
-// end of either direction separately (half-close), and puts a deadline on every
-// read and write: [Proxy].IdleTimeout, and once one direction has ended
-// [HalfCloseTimeout]. [Proxy].MaxLifetime ends connections whatever moves on them.
+// Serve lasts until ctx ends and returns nil then. The proxy carries the end of
+// either direction separately (half-close), and puts a deadline on every read and
+// write: [Proxy].IdleTimeout, and once one direction has ended [HalfCloseTimeout]. [Proxy].MaxLifetime ends connections whatever moves on them.
 // TCP connections have keepalive on, so that a peer that vanishes is noticed.
 //
 // # Routes
@@ -125,16 +123,50 @@
 //
 // # What a proxy refuses
 //
-// The target must be on the [Allowlist], exactly, and its name is resolved as it
-// stands, never completed by a search list. A name on the list may not lead
-// to an address that is loopback, link-local (the instance metadata service among
-// them), private, unique local, shared (100.64.0.0/10), multicast, unspecified or
-// otherwise reserved, in plain form, IPv4-mapped or through NAT64: whoever
-// controls the DNS would choose what the parent connects to. Such addresses are
-// skipped, and the address that was checked is the one dialled.
+// The target must be on the [Allowlist]. An entry is an exact name, a pattern
+// such as *.example.com, an address or a network, with a port or a range of
+// ports, and may be only for enclaves with certain context IDs; [ParseAllowlist]
+// says how they are written. [ReadAllowlist] reads them from the YAML of AWS's
+// vsock-proxy.
+//
+// A name is resolved as it stands, never completed by a search list. It may not
+// lead to an address that is loopback, link-local (the instance metadata service
+// among them), private, unique local, shared (100.64.0.0/10), multicast,
+// unspecified or otherwise reserved, in plain form, IPv4-mapped or through NAT64:
+// whoever controls the DNS would choose what the parent connects to. Such
+// addresses are skipped, and the address that was checked is the one dialled.
 //
 // With a VPC interface endpoint, the name of an AWS service resolves to private
-// addresses of the VPC. List them too, with the port: "10.0.3.17:443".
+// addresses of the VPC. List them too, with the port, one by one or as the network
+// of the subnet: "10.0.3.17:443", "10.0.3.0/24:443". No network opens the metadata
+// and credential services of EC2, ECS and EKS; who means them lists the address.
+//
+// # Rules that change
+//
+// An [AllowlistFile] is loaded anew while the proxy runs:
+//
+//	file, err := vsockproxy.OpenAllowlistFile("/etc/nitro_enclaves/vsock-proxy.yaml")
+//	go file.Watch(ctx, 0, logger) // and file.Reload on SIGHUP, say
+//	proxy := &vsockproxy.Proxy{Target: target, AllowFrom: file.Allowlist, Logger: logger}
+//
+// Each connection is judged once, when it begins, by the rules of that moment; open
+// connections go on. A file with a mistake changes nothing, and the log and
+// [AllowlistFile].Err say what is wrong with it. Replace the file by renaming a
+// complete one over it.
+//
+// # Names and addresses
+//
+// A [CachingResolver] remembers what names lead to for half a minute, and asks
+// anew in the background while it is used. While the DNS fails, it gives old
+// answers for up to an hour, and says so in the log. A Proxy without a Resolver has
+// one. Put one over a Resolver of your own, or one into several proxies, to share
+// it; any other Resolver is asked for each connection. A name that cannot be
+// resolved fails the connections that need it and nothing else.
+//
+// The usable addresses of a name, eight at most, are dialled with IPv6 and IPv4 in
+// turn, the next one when an address has failed or not answered for 250
+// milliseconds, and the first to answer is taken (Happy Eyeballs, RFC 8305).
+// [Proxy].AddressFamily leaves one family out.
 //
 // # When it does not work
 //

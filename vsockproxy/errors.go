@@ -24,9 +24,10 @@ const (
 	// ReasonPlaintext: the address given to a Dialer has port 80, the port of
 	// HTTP without TLS.
 	ReasonPlaintext Reason = "plaintext"
-	// ReasonAllowlist: an allowlist entry is malformed, or the list is empty.
+	// ReasonAllowlist: an allowlist entry is malformed, the list is empty, or its
+	// file cannot be read.
 	ReasonAllowlist Reason = "bad-allowlist"
-	// ReasonNotAllowed: the target is not on the allowlist.
+	// ReasonNotAllowed: the target is not on the allowlist, or not for who asks.
 	ReasonNotAllowed Reason = "not-allowed"
 	// ReasonForbiddenAddress: a name resolved only to addresses that a proxy
 	// must not reach by name, such as loopback or instance metadata.
@@ -81,9 +82,10 @@ const (
 // the hybrid handshake, of at most 32 bytes, and a proxy's answer to CONNECT, of
 // at most 256 bytes.
 type Error struct {
-	// Op is what was being done: "parse", "dial", "listen", "resolve", "serve",
-	// "connect" (what a proxy that was reached says, or fails to say, about the
-	// target), or "handshake" (what a client of a proxy says about where it wants to go).
+	// Op is what was being done: "parse", "load", "watch", "dial", "listen", "resolve",
+	// "serve", "connect" (what a proxy that was reached says, or fails to say, about
+	// the target), or "handshake" (what a client of a proxy says about where it wants
+	// to go).
 	Op string
 	// Endpoint is where, if the operation concerned an endpoint; else zero.
 	Endpoint Endpoint

@@ -13,7 +13,7 @@ import (
 func TestKeepAlive(t *testing.T) {
 	target := origin(t, echo)
 	s := mustServer(t, &Proxy{Target: target, Allow: mustAllow(t, target)})
-	out, _, err := s.dialTarget(t.Context())
+	out, _, err := s.dialTarget(t.Context(), s.target, source{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,18 +50,30 @@ type Proxy struct {
 	// Route takes the place of Target where connections do not all go to one
 	// target, or go to the enclave. It is an error to set both.
 	Route Route
-	// Allow is the set of permitted targets. An empty one is an error, but for
-	// [ToEnclave], where one that is not empty is an error.
+	// Allow is the set of permitted targets. An empty one is an error, unless
+	// AllowFrom is set, and but for [ToEnclave], where one that is not empty is an
+	// error.
 	Allow Allowlist
+	// AllowFrom, if not nil, takes the place of Allow, and setting both is an
+	// error. It is called when Serve begins, for a list that must not be empty
+	// and must have Target, and once for every connection; from then on a target
+	// that is not listed is refused per connection. Connections that are open go
+	// on whatever later lists say. It must be safe for concurrent use and return
+	// at once; [AllowlistFile].Allowlist is meant for it.
+	AllowFrom func() Allowlist
 	// Logger gets one line per connection when it ends: peer, target, address,
 	// bytes each way, duration, and why it ended. It never gets payload, except
 	// for the target that the client named, also a malformed one. Nil
 	// means no logs. A panic of its handler loses that line and nothing else; a
 	// handler that blocks holds up what it is told of.
 	Logger *slog.Logger
-	// Resolver finds the addresses of Target's name, anew for every connection.
-	// Nil means net.DefaultResolver.
+	// Resolver finds the addresses of the target's name; it is asked for every
+	// connection. Nil means a [CachingResolver] of Serve's own, with its defaults
+	// and Logger.
 	Resolver Resolver
+	// AddressFamily restricts the addresses that are dialled to IPv4 or to IPv6.
+	// The zero value takes both.
+	AddressFamily AddressFamily
 
 	// MaxConns bounds the connections open at once in one Serve; zero means
 	// DefaultMaxConns. While there are as many, Serve does not accept, and
@@ -95,8 +107,9 @@ type Proxy struct {
 // Serve accepts connections from l and forwards them until ctx ends. Then it
 // stops accepting, lets open connections finish for DrainTimeout, cuts the rest,
 // and returns nil. When it returns, every goroutine it started has ended, but for
-// a lookup that the Resolver has not given up although its context has ended. It
-// owns l and closes it in any case.
+// lookups: one that the Resolver has not given up although its context has ended,
+// and one that a CachingResolver began, which is given 10 seconds. It owns l and
+// closes it in any case.
 //
 // It returns an *Error without accepting anything if the configuration is wrong:
 // [ReasonConfig], or [ReasonNotAllowed] for a target that is not on the
@@ -128,24 +141,31 @@ func configError(format string, args ...any) error {
 
 // newServer checks the configuration and fills in the defaults.
 func (p *Proxy) newServer() (*server, error) {
-	route, t, err := p.checkRoute()
+	route, t, allow, err := p.checkRoute()
 	if err != nil {
 		return nil, err
 	}
 	s := &server{
 		route:          route,
 		target:         t,
-		allow:          p.Allow,
+		allow:          allow,
 		resolver:       p.Resolver,
+		family:         p.AddressFamily,
 		maxConnsPerCID: p.MaxConnsPerCID,
-		crowd:          &crowd{open: make(map[*connection]bool), perCID: make(map[uint32]int)},
+		open:           make(map[*connection]bool),
+		perCID:         make(map[uint32]int),
 	}
 	s.log = slog.New(slog.DiscardHandler)
 	if p.Logger != nil {
 		s.log = slog.New(containedHandler{p.Logger.Handler()})
 	}
 	if s.resolver == nil {
-		s.resolver = net.DefaultResolver
+		s.resolver = &CachingResolver{Logger: s.log}
+	}
+	if cache, ok := s.resolver.(*CachingResolver); ok {
+		if _, _, err := cache.config(); err != nil {
+			return nil, configError("Proxy.Resolver: %v", err)
+		}
 	}
 	maxConns := p.MaxConns
 	switch {
@@ -178,4 +198,22 @@ func (p *Proxy) newServer() (*server, error) {
 		}
 	}
 	return s, nil
+}
+
+// allowlist returns where the rules come from.
+func (p *Proxy) allowlist() (func() Allowlist, error) {
+	if p.AllowFrom == nil {
+		if len(p.Allow.entries) == 0 {
+			return nil, configError("Proxy.Allow is empty; build it with ParseAllowlist")
+		}
+		allow := p.Allow
+		return func() Allowlist { return allow }, nil
+	}
+	if len(p.Allow.entries) > 0 {
+		return nil, configError("both Proxy.Allow and Proxy.AllowFrom are set; which rules are in force?")
+	}
+	if len(p.AllowFrom().entries) == 0 {
+		return nil, configError("Proxy.AllowFrom returns an empty allowlist; open an AllowlistFile, or set Proxy.Allow")
+	}
+	return p.AllowFrom, nil
 }

@@ -112,50 +112,52 @@ func (r Route) isInbound() bool {
 	return r.kind == routeToEnclave || r.kind == routeToEnclaveProxyV2
 }
 
-// checkRoute checks Target, Route and Allow together, and returns the route and,
-// for a fixed one, its target.
-func (p *Proxy) checkRoute() (Route, target, error) {
+// checkRoute checks Target, Route and the allowlist together, and returns the
+// route, for a fixed one its target, and where to find the rules in force.
+func (p *Proxy) checkRoute() (Route, target, func() Allowlist, error) {
+	fail := func(err error) (Route, target, func() Allowlist, error) { return Route{}, target{}, nil, err }
 	r, field := p.Route, "Proxy.Route"
 	switch {
 	case r == Route{}:
 		r, field = To(p.Target), "Proxy.Target"
 	case p.Target != "":
-		return Route{}, target{}, configError("both Proxy.Target and Proxy.Route are set; Target is short for the route To(target)")
+		return fail(configError("both Proxy.Target and Proxy.Route are set; Target is short for the route To(target)"))
+	}
+	if err := p.AddressFamily.check(); err != nil {
+		return fail(configError("Proxy.AddressFamily: %v", err))
 	}
 	if r.isInbound() {
 		if err := r.enclave.checkDial(); err != nil {
-			return Route{}, target{}, configError("%s: %v; %s", field, err, acceptedForms)
+			return fail(configError("%s: %v; %s", field, err, acceptedForms))
 		}
-		if !p.Allow.isEmpty() {
-			return Route{}, target{}, configError("Proxy.Allow is set, and a route to an enclave has no use for it: it does not restrict clients")
+		if len(p.Allow.entries) > 0 || p.AllowFrom != nil {
+			return fail(configError("Proxy.Allow or Proxy.AllowFrom is set, and a route to an enclave has no use for it: it does not restrict clients"))
 		}
-		return r, target{}, nil
+		return r, target{}, nil, nil
 	}
-	if p.Allow.isEmpty() {
-		return Route{}, target{}, configError("Proxy.Allow is empty; build it with ParseAllowlist")
+	allow, err := p.allowlist()
+	if err != nil {
+		return fail(err)
 	}
 	switch r.kind {
 	case routeServerName:
 		if r.port == 0 {
-			return Route{}, target{}, configError("%s: a server has no port 0; use ServerName(443)", field)
+			return fail(configError("%s: a server has no port 0; use ServerName(443)", field))
 		}
 	case routeTo:
 		t, err := parseTarget(r.target)
 		if err != nil {
-			return Route{}, target{}, configError("%s: %v", field, err)
+			return fail(configError("%s: %v", field, err))
 		}
-		return r, t, p.Allow.check(t)
+		if now := allow(); !now.lists(t) {
+			return fail(&Error{Op: "serve", Reason: ReasonNotAllowed, Detail: now.check(t, source{}).Error()})
+		}
+		if t.addr.IsValid() && !p.AddressFamily.has(t.addr) {
+			return fail(configError("%s is %v, and Proxy.AddressFamily is %v", field, t, p.AddressFamily))
+		}
+		return r, t, allow, nil
 	}
-	return r, target{}, nil
-}
-
-func (a Allowlist) isEmpty() bool { return len(a.entries) == 0 }
-
-func (a Allowlist) check(t target) error {
-	if a.allows(t) {
-		return nil
-	}
-	return &Error{Op: "serve", Reason: ReasonNotAllowed, Detail: fmt.Sprintf("the target %v is not on the allowlist; list it, or correct it", t)}
+	return r, target{}, allow, nil
 }
 
 // reach connects to where the route leads. What it has read from the client on
@@ -172,15 +174,10 @@ func (s *server) reach(ctx context.Context, c *connection) (net.Conn, error) {
 	return s.reachTarget(ctx, c, s.target)
 }
 
-// reachTarget connects to a target if it is on the allowlist.
+// reachTarget connects to a target if the client may reach it.
 func (s *server) reachTarget(ctx context.Context, c *connection, t target) (net.Conn, error) {
 	c.target = t.String()
-	if err := s.allow.check(t); err != nil {
-		return nil, err
-	}
-	one := *s
-	one.target = t
-	far, address, err := one.dialTarget(ctx)
+	far, address, err := s.dialTarget(ctx, t, sourceOf(c.accepted))
 	c.address = address
 	return far, err
 }

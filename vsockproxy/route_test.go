@@ -41,7 +41,7 @@ func TestServeRefusesBadRoutes(t *testing.T) {
 		{"ToEnclave nowhere", Proxy{Route: ToEnclave(Endpoint{})}, ReasonConfig, "endpoint is empty"},
 		{"ToEnclave any", Proxy{Route: ToEnclave(Vsock(AnyCID, 8443))}, ReasonConfig, "for listening"},
 		{"ToEnclaveProxyV2 port 0", Proxy{Route: ToEnclaveProxyV2(TCP("127.0.0.1:0"))}, ReasonConfig, "port 0"},
-		{"ToEnclave with allowlist", Proxy{Allow: allow, Route: enclave}, ReasonConfig, "Proxy.Allow is set"},
+		{"ToEnclave with allowlist", Proxy{Allow: allow, Route: enclave}, ReasonConfig, "a route to an enclave has no use for it"},
 		{"negative MaxConnsPerCID", Proxy{Route: enclave, MaxConnsPerCID: -1}, ReasonConfig, "Proxy.MaxConnsPerCID"},
 		{"negative HandshakeTimeout", Proxy{Route: enclave, HandshakeTimeout: -1}, ReasonConfig, "Proxy.HandshakeTimeout"},
 		{"negative MaxLifetime", Proxy{Route: enclave, MaxLifetime: -1}, ReasonConfig, "Proxy.MaxLifetime"},
@@ -180,7 +180,7 @@ func startInbound(t *testing.T, p *Proxy) *running {
 	t.Helper()
 	tr := chopped(transports[2])
 	l, e := tr.listen(t)
-	p.Allow.entries = map[target]bool{} // startOn would fill in a nil one
+	p.Allow.entries = []rule{} // startOn would fill in a nil one
 	return startOn(t, l, e, p)
 }
 

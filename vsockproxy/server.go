@@ -21,21 +21,16 @@ const (
 type server struct {
 	route                                  Route
 	target                                 target // of the route To
-	allow                                  Allowlist
+	allow                                  func() Allowlist
 	log                                    *slog.Logger
 	resolver                               Resolver
+	family                                 AddressFamily
 	dialTimeout, idleTimeout, drainTimeout time.Duration
 	handshakeTimeout, maxLifetime          time.Duration
 	maxConnsPerCID                         int
 
 	slots   chan struct{} // counts connections, capacity MaxConns
 	lookups chan struct{} // counts lookups, capacity MaxConns
-	*crowd
-}
-
-// crowd is the connections of one server. It stands apart because a server is
-// copied for a connection that has a target of its own.
-type crowd struct {
 	running sync.WaitGroup
 
 	mu      sync.Mutex

@@ -205,7 +205,7 @@ func startOn(t *testing.T, l net.Listener, e Endpoint, p *Proxy) *running {
 		p.DialTimeout = time.Minute
 	}
 	p.Logger = r.log.logger()
-	if p.Allow.entries == nil {
+	if p.Allow.entries == nil && p.AllowFrom == nil {
 		p.Allow = mustAllow(t, p.Target)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -6,59 +6,56 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"time"
 )
 
-// maxAddresses bounds how many addresses of a name one connection tries.
-const maxAddresses = 16
+// maxAddresses bounds how many addresses of a name one connection tries, possibly
+// all at once.
+const maxAddresses = 8
 
-// dialTarget resolves the target, checks every address, and dials the checked
-// addresses, never the name, in the resolver's order until one answers.
-func (s *server) dialTarget(ctx context.Context) (net.Conn, netip.AddrPort, error) {
+// maxAnswer bounds how many addresses of a name are looked at or remembered.
+const maxAnswer = 128
+
+// dialTarget checks that who asks may reach t by the rules in force now, resolves
+// it, checks every address, and dials the checked addresses, never the name.
+func (s *server) dialTarget(ctx context.Context, t target, from source) (net.Conn, netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.dialTimeout)
 	defer cancel()
-	addrs, err := s.resolve(ctx)
+	addrs, err := s.resolve(ctx, t, from)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	var failed error
+	addresses := make([]netip.AddrPort, len(addrs))
 	for i, addr := range addrs {
-		address := netip.AddrPortFrom(addr, s.target.port)
-		conn, err := dialShare(ctx, address, len(addrs)-i)
-		if err == nil {
-			return conn, address, nil
-		}
-		if failed == nil {
-			failed = err
-		} else {
-			failed = fmt.Errorf("%w; %w", failed, err)
+		addresses[i] = netip.AddrPortFrom(addr, t.port)
+	}
+	conn, address, err := dialFirst(ctx, addresses, func(ctx context.Context, address netip.AddrPort) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", address.String())
+	})
+	if err != nil {
+		return nil, netip.AddrPort{}, &Error{
+			Op:     "dial",
+			Reason: reasonOf(err),
+			Detail: fmt.Sprintf("the target %v does not answer on any of its %d usable addresses", t, len(addrs)),
+			Err:    err,
 		}
 	}
-	return nil, netip.AddrPort{}, &Error{
-		Op:     "dial",
-		Reason: reasonOf(failed),
-		Detail: fmt.Sprintf("the target %v does not answer on any of its %d usable addresses", s.target, len(addrs)),
-		Err:    failed,
-	}
+	return conn, address, nil
 }
 
-// dialShare dials with an equal share of the time that is left, so that one
-// address that swallows packets does not use up the time of the next.
-func dialShare(ctx context.Context, address netip.AddrPort, left int) (net.Conn, error) {
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
-		defer cancel()
+// resolve returns the addresses of t that may be dialled for who asks, at least
+// one.
+func (s *server) resolve(ctx context.Context, t target, from source) ([]netip.Addr, error) {
+	allow := s.allow() // once, so that name and addresses are judged by the same rules
+	if err := allow.check(t, from); err != nil {
+		return nil, &Error{Op: "dial", Reason: ReasonNotAllowed, Detail: err.Error()}
 	}
-	return new(net.Dialer).DialContext(ctx, "tcp", address.String())
-}
-
-// resolve returns the addresses of the target that may be dialled, at least one.
-func (s *server) resolve(ctx context.Context) ([]netip.Addr, error) {
-	if s.target.addr.IsValid() {
-		return []netip.Addr{s.target.addr}, nil // on the allowlist itself
+	if t.addr.IsValid() {
+		if !s.family.has(t.addr) {
+			return nil, &Error{Op: "dial", Reason: ReasonUnreachable, Detail: fmt.Sprintf("the target %v is not of the address family of the proxy (%v)", t, s.family)}
+		}
+		return []netip.Addr{t.addr}, nil // on the allowlist itself
 	}
-	found, err := s.lookup(ctx)
+	found, err := s.lookup(ctx, t)
 	if err == nil && len(found) == 0 {
 		err = fmt.Errorf("the name has no addresses")
 	}
@@ -67,30 +64,37 @@ func (s *server) resolve(ctx context.Context) ([]netip.Addr, error) {
 		if ctx.Err() != nil {
 			reason = reasonOf(ctx.Err())
 		}
-		detail := fmt.Sprintf("the name of the target %v", s.target)
-		if !strings.Contains(s.target.name, ".") {
+		detail := fmt.Sprintf("the name of the target %v", t)
+		if !strings.Contains(t.name, ".") {
 			detail += " has one label and is neither completed by a search list nor found in /etc/hosts; write the full name or the address"
 		}
 		return nil, &Error{Op: "resolve", Reason: reason, Detail: detail, Err: err}
 	}
 	var usable []netip.Addr
 	var refused error
-	for _, addr := range found[:min(len(found), maxAddresses)] {
-		if err := s.allow.checkAddress(addr, s.target.port); err != nil {
+	for _, addr := range found[:min(len(found), maxAnswer)] {
+		if !s.family.has(addr.Unmap()) {
+			continue
+		}
+		if err := allow.checkAddress(addr, t.port, from); err != nil {
 			refused = err
 			continue
 		}
 		usable = append(usable, addr.Unmap())
 	}
-	if len(usable) == 0 {
-		return nil, &Error{Op: "resolve", Reason: ReasonForbiddenAddress, Detail: fmt.Sprintf("the name of the target %v leads nowhere it may", s.target), Err: refused}
+	switch {
+	case len(usable) > 0:
+		usable = interleave(usable)
+		return usable[:min(len(usable), maxAddresses)], nil
+	case refused != nil:
+		return nil, &Error{Op: "resolve", Reason: ReasonForbiddenAddress, Detail: fmt.Sprintf("the name of the target %v leads nowhere it may", t), Err: refused}
 	}
-	return usable, nil
+	return nil, &Error{Op: "resolve", Reason: ReasonResolve, Detail: fmt.Sprintf("the name of the target %v has %d addresses, and none of the address family of the proxy (%v)", t, len(found), s.family)}
 }
 
 // lookup asks the resolver, and waits no longer than ctx even if the resolver
 // does.
-func (s *server) lookup(ctx context.Context) ([]netip.Addr, error) {
+func (s *server) lookup(ctx context.Context, t target) ([]netip.Addr, error) {
 	// Lookups that hang must not pile up without bound.
 	select {
 	case s.lookups <- struct{}{}:
@@ -111,7 +115,7 @@ func (s *server) lookup(ctx context.Context) ([]netip.Addr, error) {
 		defer contain(&a.err)
 		// The dot makes the name absolute. Without it a resolver may append the
 		// domains of a search list, and reach another name than the one listed.
-		a.addrs, a.err = s.resolver.LookupNetIP(ctx, "ip", s.target.name+".")
+		a.addrs, a.err = s.resolver.LookupNetIP(ctx, "ip", t.name+".")
 	}()
 	select {
 	case a := <-answered:

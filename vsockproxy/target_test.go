@@ -3,6 +3,7 @@ package vsockproxy
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestNamesAreAbsolute(t *testing.T) {
 	} {
 		asked := make(recordingDNS, 1)
 		s := mustServer(t, &Proxy{Target: target, Allow: mustAllow(t, target), Resolver: asked})
-		_, err := s.resolve(t.Context())
+		_, err := s.resolve(t.Context(), s.target, source{})
 		wantReason(t, err, ReasonResolve)
 		if got := <-asked; got != want {
 			t.Errorf("target %s: the resolver was asked for %q, want %q", target, got, want)
@@ -39,7 +40,7 @@ func TestNamesAreAbsolute(t *testing.T) {
 func TestOneLabelIsExplained(t *testing.T) {
 	for target, explained := range map[string]bool{"localhost:443": true, "kms.example:443": false} {
 		s := mustServer(t, &Proxy{Target: target, Allow: mustAllow(t, target), Resolver: fakeDNS{}})
-		_, err := s.resolve(t.Context())
+		_, err := s.resolve(t.Context(), s.target, source{})
 		wantReason(t, err, ReasonResolve)
 		if strings.Contains(err.Error(), "one label") != explained {
 			t.Errorf("target %s: %v", target, err)
@@ -54,4 +55,36 @@ func mustServer(t *testing.T, p *Proxy) *server {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// Once a name was known, its connections outlast the DNS; those to other names
+// fail alone.
+func TestConnectionsOutlastTheDNS(t *testing.T) {
+	target := origin(t, echo)
+	name := net.JoinHostPort("name.example", portOf(t, target))
+	up := &upstream{answer: answers("127.0.0.1")}
+	p := &Proxy{
+		Target:   name,
+		Allow:    mustAllow(t, name, target),
+		Resolver: &CachingResolver{Resolver: up, TTL: 1}, // nothing is fresh
+	}
+	r := start(t, transports[2], p)
+	for step := range 3 {
+		if err := roundTrip(t.Context(), &r.Dialer, "hello"); err != nil {
+			t.Errorf("connection %d: %v", step, err)
+		}
+		r.log.wantEnd(t, endClosed)
+		up.now(fails(errServfail))
+	}
+	if n := up.count(); n < 2 {
+		t.Errorf("the resolver was asked %d times, and was to fail", n)
+	}
+}
+
+// A proxy that is given no resolver has one that remembers.
+func TestDefaultResolver(t *testing.T) {
+	s := mustServer(t, &Proxy{Target: "a.example:443", Allow: mustAllow(t, "a.example:443")})
+	if _, ok := s.resolver.(*CachingResolver); !ok {
+		t.Errorf("the resolver is %T", s.resolver)
+	}
 }

@@ -1,0 +1,162 @@
+package vsockproxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultWatchInterval is how often [AllowlistFile.Watch] looks at the file where
+// it is not told otherwise.
+const DefaultWatchInterval = 5 * time.Second
+
+// AllowlistFile is an allowlist in a file, which can be loaded anew while a
+// [Proxy] runs with it: set [Proxy].AllowFrom to its Allowlist method. A file
+// that cannot be read or has a mistake never takes the place of the rules in
+// force. Open it with [OpenAllowlistFile]; the zero AllowlistFile has no rules, and
+// a Proxy refuses to start with it.
+//
+// All methods may be called by several goroutines at once.
+type AllowlistFile struct {
+	path    string
+	current atomic.Pointer[Allowlist]
+
+	// mu is held from reading to putting in force, so that what was read first
+	// does not replace what was read later.
+	mu    sync.Mutex
+	taken [sha256.Size]byte
+	err   error
+}
+
+// OpenAllowlistFile reads the file at path, in the format of [ReadAllowlist], which
+// has to be there and without mistakes. It keeps no descriptor. Errors are *Error
+// with [ReasonAllowlist], and wrap those of the operating system.
+func OpenAllowlistFile(path string) (*AllowlistFile, error) {
+	f := &AllowlistFile{path: path}
+	if err := f.Reload(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Allowlist returns the rules in force: those of the last load that succeeded.
+func (f *AllowlistFile) Allowlist() Allowlist {
+	if a := f.current.Load(); a != nil {
+		return *a
+	}
+	return Allowlist{}
+}
+
+// Err returns why the last load failed, or nil if the rules in force are those it
+// found. It is what a health check should show: rules that look edited and are
+// not in force.
+func (f *AllowlistFile) Err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// Reload reads the file. If it fails, the rules stay as they are. Connections that
+// are open go on in any case, also those that the new rules would refuse; the new
+// rules are for connections to come. The error is an *Error with
+// [ReasonAllowlist].
+func (f *AllowlistFile) Reload() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.take(f.read())
+}
+
+// Watch looks at the file every interval, where zero means
+// [DefaultWatchInterval], until ctx ends, and returns nil then. A negative
+// interval is an *Error with [ReasonConfig].
+//
+// It reads the file, rather than trust its times, and loads what has changed and
+// then stayed the same for an interval: somebody who writes the file in place is
+// perhaps not done, and half a file may be a list without mistakes. Each change
+// is loaded once, and told to logger, which may be nil: at level Info that it is in
+// force, or at level Error why it is not.
+func (f *AllowlistFile) Watch(ctx context.Context, interval time.Duration, logger *slog.Logger) error {
+	interval, err := durationOr("the interval", interval, DefaultWatchInterval)
+	if err != nil {
+		return &Error{Op: "watch", Reason: ReasonConfig, Detail: err.Error()}
+	}
+	log := slog.New(slog.DiscardHandler)
+	if logger != nil {
+		log = slog.New(containedHandler{logger.Handler()})
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	var last [sha256.Size]byte
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			last = f.poll(last, log)
+		}
+	}
+}
+
+// poll loads the file if it is as it was at the last poll, and not as it was last
+// loaded. It returns what the next poll gets as last.
+func (f *AllowlistFile) poll(last [sha256.Size]byte, log *slog.Logger) [sha256.Size]byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	content, err := f.read()
+	seen := fingerprint(content, err)
+	if seen != last || seen == f.taken {
+		return seen
+	}
+	if err := f.take(content, err); err != nil {
+		log.Error("the allowlist is not loaded, the rules stay as they were", "path", f.path, "error", err)
+	} else {
+		log.Info("the allowlist is loaded", "path", f.path, "entries", len(f.Allowlist().entries))
+	}
+	return seen
+}
+
+// take puts what read has returned in force. The caller holds f.mu.
+func (f *AllowlistFile) take(content []byte, err error) error {
+	f.taken = fingerprint(content, err)
+	var a Allowlist
+	if err == nil {
+		a, err = parseAllowlistYAML(content)
+	}
+	if err != nil {
+		f.err = &Error{Op: "load", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist file %q", f.path), Err: err}
+		return f.err
+	}
+	f.err = nil
+	f.current.Store(&a)
+	return nil
+}
+
+func (f *AllowlistFile) read() ([]byte, error) {
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return nil, err
+	}
+	// Opening a pipe would wait for somebody to write to it.
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("it is not a regular file")
+	}
+	file, err := os.Open(f.path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	return readBounded(file)
+}
+
+// fingerprint is equal for equal results of read.
+func fingerprint(content []byte, err error) [sha256.Size]byte {
+	if err != nil {
+		return sha256.Sum256([]byte("\x00" + err.Error())) // no YAML begins with NUL
+	}
+	return sha256.Sum256(content)
+}
