@@ -33,7 +33,7 @@ import (
 // request is, so the measure is one that is helped to keep them. The server is in
 // the same process, counts in all, and lives as long as the process. How long an
 // RSA decryption takes differs from key to key, by more than what is to be
-// measured, so there are several of both sides.
+// measured, so there are several, and as many clients, on all sides.
 func decryptKMS() (*suite, error) {
 	device, err := nsmtest.New(nsmtest.Options{Image: []byte("image")})
 	if err != nil {
@@ -54,11 +54,11 @@ func decryptKMS() (*suite, error) {
 	config.BaseEndpoint = aws.String(replay.URL)
 
 	// The SDK's own HTTP client, on whose limits ours is built.
-	channel := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.TLSClientConfig.RootCAs = roots })
-	plain := kms.NewFromConfig(config, func(o *kms.Options) { o.HTTPClient = channel })
-	keeping := kms.NewFromConfig(config, func(o *kms.Options) { o.HTTPClient = keeper{channel} })
-	const keys = 12
-	var clients []*kms.Client
+	newChannel := func() kms.HTTPClient {
+		return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.TLSClientConfig.RootCAs = roots })
+	}
+	const keys = 4
+	var plain, keeping, clients []*kms.Client
 	var attesters []*oneDocument
 	var bareKeys []bareKey
 	for range keys {
@@ -74,6 +74,8 @@ func decryptKMS() (*suite, error) {
 			return nil, err
 		}
 		clients, attesters, bareKeys = append(clients, client), append(attesters, attester), append(bareKeys, bare)
+		plain = append(plain, kms.NewFromConfig(config, func(o *kms.Options) { o.HTTPClient = newChannel() }))
+		keeping = append(keeping, kms.NewFromConfig(config, func(o *kms.Options) { o.HTTPClient = keeper{newChannel()} }))
 	}
 	sealed, err := kms.NewFromConfig(server.Config(), func(o *kms.Options) { o.HTTPClient = server.Client() }).
 		Encrypt(context.Background(), &kms.EncryptInput{KeyId: &key, Plaintext: make([]byte, 32)})
@@ -81,7 +83,7 @@ func decryptKMS() (*suite, error) {
 		return nil, err
 	}
 	input := &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob, KeyId: &key}
-	decrypt := func(clients ...*kms.Client) func() (int, error) {
+	decrypt := func(clients ...*kms.Client) func() error {
 		return inTurn(clients, func(client *kms.Client) error {
 			out, err := client.Decrypt(context.Background(), input)
 			if err == nil && len(out.Plaintext) != 32 {
@@ -90,19 +92,22 @@ func decryptKMS() (*suite, error) {
 			return err
 		})
 	}
-	if _, err := decrypt(clients...)(); err != nil { // so that there are documents
-		return nil, err
+	attested := decrypt(clients...)
+	for range clients { // so that there are documents
+		if err := attested(); err != nil {
+			return nil, err
+		}
 	}
 	var byHand []handmade
 	for i, bare := range bareKeys {
-		byHand = append(byHand, handmade{bare, &types.RecipientInfo{
+		byHand = append(byHand, handmade{bare, keeping[i], &types.RecipientInfo{
 			AttestationDocument: attesters[i].document, KeyEncryptionAlgorithm: types.KeyEncryptionMechanismRsaesOaepSha256,
 		}})
 	}
 	decryptByHand := inTurn(byHand, func(h handmade) error {
 		withDocument := *input
 		withDocument.Recipient = h.recipient
-		out, err := keeping.Decrypt(context.Background(), &withDocument)
+		out, err := h.client.Decrypt(context.Background(), &withDocument)
 		if err == nil && len(out.CiphertextForRecipient) == 0 {
 			err = errors.New("no envelope")
 		}
@@ -114,10 +119,13 @@ func decryptKMS() (*suite, error) {
 	return &suite{
 		title: "KMS Decrypt",
 		contestants: []contestant{
-			{name: "AWS SDK, keeping connections, with a recipient, and crypto/rsa", batch: decryptByHand},
-			{name: "AWS SDK, keeping connections, plain", batch: decrypt(keeping)},
-			{name: "AWS SDK, plain", batch: decrypt(plain)},
-			{name: "keyvouch, attested", batch: decrypt(clients...)},
+			{name: "AWS SDK, keeping connections, with a recipient, and crypto/rsa", batch: times(120, decryptByHand)},
+			{name: "AWS SDK, keeping connections, plain", batch: times(120, decrypt(keeping...))},
+			{name: "AWS SDK, plain", batch: times(120, decrypt(plain...))},
+			{name: "keyvouch, attested", batch: times(120, attested)},
+		},
+		more: func() error {
+			return pairwise("keyvouch, attested, beside the first of these, call by call", decryptByHand, attested)
 		},
 	}, nil
 }
@@ -140,16 +148,17 @@ func newBareKey() (bareKey, error) {
 // handmade is what a caller of the SDK's client needs.
 type handmade struct {
 	bareKey
+	client    *kms.Client
 	recipient *types.RecipientInfo
 }
 
-// inTurn makes a batch of calls with each of some things, some times over.
-func inTurn[T any](things []T, call func(T) error) func() (int, error) {
+// inTurn makes calls with each of some things in turn, one at a time.
+func inTurn[T any](things []T, call func(T) error) func() error {
 	next := 0
-	return times(120, func() error {
+	return func() error {
 		next++
 		return call(things[next%len(things)])
-	})
+	}
 }
 
 // keeper hides a request's body's WriteTo, after whose early end net/http drops

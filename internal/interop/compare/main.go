@@ -43,6 +43,8 @@ func run(rounds int) error {
 type suite struct {
 	title       string
 	contestants []contestant
+	// more, if any, measures and prints what the table can't show.
+	more func() error
 }
 
 type contestant struct {
@@ -89,7 +91,42 @@ func (s *suite) run(rounds int) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if s.more != nil {
+		if err := s.more(); err != nil {
+			return err
+		}
+	}
 	fmt.Println()
+	return nil
+}
+
+// pairwise compares single calls, one after the other, so that a difference shows
+// which is small beside what both have in common and how much that drifts. It
+// prints the median.
+func pairwise(what string, base, other func() error) error {
+	const pairs = 3000
+	var differences []float64
+	for i := range pairs + pairs/10 {
+		var cost [2]float64
+		for k := range cost {
+			which, call := k, base
+			if i%2 == 1 {
+				which = 1 - k // now the other way round
+			}
+			if which == 1 {
+				call = other
+			}
+			start := cpuTime()
+			if err := call(); err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			cost[which] = cpuTime() - start
+		}
+		if i >= pairs/10 { // warm by now
+			differences = append(differences, cost[1]-cost[0])
+		}
+	}
+	fmt.Printf("%s: %+.1f µs, median of %d\n", what, middle(differences)*1e6, pairs)
 	return nil
 }
 
