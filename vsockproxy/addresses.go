@@ -32,7 +32,6 @@ var special = []struct {
 
 	{netip.MustParsePrefix("::/128"), "unspecified (RFC 4291)"},
 	{netip.MustParsePrefix("::1/128"), "loopback (RFC 4291)"},
-	{netip.MustParsePrefix("64:ff9b:1::/48"), "local NAT64 (RFC 8215)"},
 	{netip.MustParsePrefix("fd00:ec2::254/128"), "EC2 instance metadata"},
 	{netip.MustParsePrefix("fd00:ec2::23/128"), "EKS pod credentials"},
 	{netip.MustParsePrefix("fc00::/7"), "unique local (RFC 4193)"},
@@ -40,13 +39,14 @@ var special = []struct {
 	{netip.MustParsePrefix("ff00::/8"), "multicast (RFC 4291)"},
 	{netip.MustParsePrefix("2001::/23"), "reserved for protocols (RFC 2928)"},
 	{netip.MustParsePrefix("2001:db8::/32"), "documentation (RFC 3849)"},
-	{netip.MustParsePrefix("2002::/16"), "6to4 (RFC 3056)"},
 	{netip.MustParsePrefix("3fff::/20"), "documentation (RFC 9637)"},
 }
 
 var (
-	nat64         = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
-	globalUnicast = netip.MustParsePrefix("2000::/3")     // all that IANA has allocated
+	nat64         = netip.MustParsePrefix("64:ff9b::/96")   // RFC 6052
+	localNAT64    = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
+	sixToFour     = netip.MustParsePrefix("2002::/16")      // RFC 3056
+	globalUnicast = netip.MustParsePrefix("2000::/3")       // all that IANA has allocated
 )
 
 // specialBlock names the class of an address that is not plainly public, and the
@@ -68,6 +68,14 @@ func specialBlock(addr netip.Addr) (block netip.Prefix, class string) {
 			return netip.Prefix{}, ""
 		}
 		return netip.PrefixFrom(addr, nat64.Bits()+block.Bits()).Masked(), "NAT64 (RFC 6052) of an address that is " + class
+	}
+	// These carry IPv4 addresses, too, the metadata service's among them, and where
+	// in the address is up to the network. So they have no block for a rule to lie in.
+	switch {
+	case localNAT64.Contains(addr):
+		return netip.Prefix{}, "local NAT64 (RFC 8215)"
+	case sixToFour.Contains(addr):
+		return netip.Prefix{}, "6to4 (RFC 3056)"
 	}
 	for _, s := range special {
 		if s.prefix.Contains(addr) {

@@ -212,6 +212,11 @@ func parseHost(host string) (name string, addr netip.Addr, err error) {
 		}
 		return "", addr.Unmap(), nil
 	}
+	// Before case is folded: outside ASCII there are letters that fold into it, such
+	// as the Kelvin sign into k, and the name would be another than the one written.
+	if !isPrintableASCII(host) {
+		return "", addr, fmt.Errorf("the name %+q has bytes that are not printable ASCII; write international names in their xn-- form", host)
+	}
 	name = strings.ToLower(strings.TrimSuffix(host, "."))
 	if len(name) > maxHostLength {
 		return "", addr, fmt.Errorf("the name is %d bytes long; the limit is %d", len(name), maxHostLength)

@@ -64,6 +64,7 @@ func TestParseAllowlistErrors(t *testing.T) {
 		"https://kms.amazonaws.com:443":       "not host:port",
 		"kms.amazonaws.com/x:443":             "not a network",
 		"bücher.example:443":                  "xn--",
+		"\u212Ams.example.com:443":            "xn--", // the Kelvin sign, which folds into k
 		"-a.example:443":                      "hyphen",
 		"a-.example:443":                      "hyphen",
 		strings.Repeat("a", 64) + ".com:443":  "64 bytes long",

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -105,19 +106,28 @@ func (f *AllowlistFile) Watch(ctx context.Context, interval time.Duration, logge
 // poll loads the file if it is as it was at the last poll, and not as it was last
 // loaded. It returns what the next poll gets as last.
 func (f *AllowlistFile) poll(last [sha256.Size]byte, log *slog.Logger) [sha256.Size]byte {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	content, err := f.read()
-	seen := fingerprint(content, err)
-	if seen != last || seen == f.taken {
-		return seen
-	}
-	if err := f.take(content, err); err != nil {
+	seen, loaded, err := f.pollQuietly(last)
+	// Without mu: a log handler may block, or ask for Err.
+	switch {
+	case err != nil:
 		log.Error("the allowlist is not loaded, the rules stay as they were", "path", f.path, "error", err)
-	} else {
+	case loaded:
 		log.Info("the allowlist is loaded", "path", f.path, "entries", len(f.Allowlist().entries))
 	}
 	return seen
+}
+
+// pollQuietly is poll without the logs.
+func (f *AllowlistFile) pollQuietly(last [sha256.Size]byte) (seen [sha256.Size]byte, loaded bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	content, err := f.read()
+	seen = fingerprint(content, err)
+	if seen != last || seen == f.taken {
+		return seen, false, nil
+	}
+	err = f.take(content, err)
+	return seen, err == nil, err
 }
 
 // take puts what read has returned in force. The caller holds f.mu.
@@ -137,19 +147,20 @@ func (f *AllowlistFile) take(content []byte, err error) error {
 }
 
 func (f *AllowlistFile) read() ([]byte, error) {
-	info, err := os.Stat(f.path)
-	if err != nil {
-		return nil, err
-	}
-	// Opening a pipe would wait for somebody to write to it.
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("it is not a regular file")
-	}
-	file, err := os.Open(f.path)
+	// Opening a pipe would wait for somebody to write to it, and what is there
+	// may be replaced at any time.
+	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("it is not a regular file")
+	}
 	return readBounded(file)
 }
 

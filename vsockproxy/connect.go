@@ -200,12 +200,12 @@ func refuseConnect(ctx context.Context, client net.Conn, err error) {
 // the log.
 var refusals = map[Reason]struct{ status, text string }{
 	ReasonConnect:          {"400", ""}, // the error quotes what the client sent
-	ReasonNotAllowed:       {"403", ""},
+	ReasonNotAllowed:       {"403", ""}, // the same whether or not others may reach it
 	ReasonForbiddenAddress: {"502", "the name leads to no address that the proxy may connect to; its log says why"},
 	ReasonResolve:          {"502", "the proxy cannot resolve the name"},
 	ReasonRefused:          {"502", "nothing accepts connections at the target"},
 	ReasonUnreachable:      {"502", "the proxy has no route to the target"},
-	ReasonTimeout:          {"504", "the target does not answer in time"},
+	ReasonTimeout:          {"504", "the target, or the DNS for its name, does not answer in time"},
 	ReasonCanceled:         {"502", "the proxy is ending"},
 	ReasonFailed:           {"502", "the proxy cannot reach the target; its log says why"},
 }

@@ -136,6 +136,10 @@
 // whoever controls the DNS would choose what the parent connects to. Such
 // addresses are skipped, and the address that was checked is the one dialled.
 //
+// IPv6 addresses of a VPC are public ones, and nothing in them says that they are
+// near: a name may lead to the parent's own, or its neighbours'. Where that matters
+// set [Proxy].AddressFamily to IPv4Only, or let firewall and security groups say no.
+//
 // With a VPC interface endpoint, the name of an AWS service resolves to private
 // addresses of the VPC. List them too, with the port, one by one or as the network
 // of the subnet: "10.0.3.17:443", "10.0.3.0/24:443". No network opens the metadata

@@ -77,8 +77,9 @@ const (
 
 // Error is the one error type of this package.
 //
-// It never contains bytes of a stream. What it may quote of a peer, with special
-// characters escaped, is the target that a client names, a malformed answer to
+// It never contains bytes of a stream that is forwarded. What it may quote of a
+// peer, with special characters escaped, is the target that a client names, the
+// first three bytes of a client that does not speak TLS, a malformed answer to
 // the hybrid handshake, of at most 32 bytes, and a proxy's answer to CONNECT, of
 // at most 256 bytes.
 type Error struct {

@@ -125,7 +125,7 @@ func ExampleConnect() {
 	// true <nil>
 	// true <nil>
 	// not-allowed
-	// asked for s3.eu-west-1.amazonaws.com:443, the proxy answered 403 "not-allowed: the target s3.eu-west-1.amazonaws.com:443 is not on the allowlist; list it, or correct it"
+	// asked for s3.eu-west-1.amazonaws.com:443, the proxy answered 403 "not-allowed: the target s3.eu-west-1.amazonaws.com:443 is not on the allowlist for this client; list it, or correct it"
 	// proxy ended: <nil>
 }
 

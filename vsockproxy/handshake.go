@@ -16,6 +16,15 @@ func handshake(ctx context.Context, conn net.Conn, f func() error) error {
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(woken)
+		// This goroutine has no caller that contains a panic of conn. Without a
+		// deadline only the end of conn wakes f.
+		defer func() {
+			var err error
+			defer contain(&err)
+			if recover() != nil {
+				_ = conn.Close()
+			}
+		}()
 		_ = conn.SetDeadline(time.Unix(1, 0))
 	})
 	err := f()

@@ -118,6 +118,8 @@ func (r *relay) run() error {
 func (r *relay) runFor(lifetime time.Duration) error {
 	var expired atomic.Bool
 	timer := time.AfterFunc(lifetime, func() {
+		// This goroutine has no caller that contains a panic of a connection.
+		defer func() { _ = recover() }()
 		expired.Store(true)
 		r.cut()
 	})

@@ -64,8 +64,8 @@ type CachingResolver struct {
 	// means DefaultNameStale. What is less than twice TTL means twice TTL.
 	Stale time.Duration
 	// MaxNames bounds the names that are remembered, and the lookups that run;
-	// zero means DefaultMaxNames. The name that was not used for longest is
-	// forgotten first.
+	// zero means DefaultMaxNames. Names without an answer are forgotten first,
+	// and then the name that was not used for longest.
 	MaxNames int
 	// Logger is told when old answers begin to be used since a lookup failed, at
 	// level Warn, and when that is over, at level Info: once each for a name. Nil
@@ -184,9 +184,12 @@ func (r *CachingResolver) name(q question) *cachedName {
 		r.names = make(map[question]*cachedName)
 	}
 	if len(r.names) >= r.maxNames() {
+		// Names without addresses go first: where a pattern is on the allowlist, a
+		// client can think up any number of those.
 		var oldest question
 		for q, n := range r.names {
-			if o := r.names[oldest]; o == nil || n.used.Before(o.used) {
+			o := r.names[oldest]
+			if o == nil || (n.addrs == nil) != (o.addrs == nil) && n.addrs == nil || (n.addrs == nil) == (o.addrs == nil) && n.used.Before(o.used) {
 				oldest = q
 			}
 		}

@@ -163,7 +163,11 @@ func parsePattern(host string) (string, error) {
 	if !strings.Contains(name, ".") {
 		return "", fmt.Errorf("a pattern needs two labels or more after *, and would else cover a whole top-level domain")
 	}
-	if registry, icann := publicsuffix.PublicSuffix(name); icann && registry == name {
+	// Of some domains every child is a registry of its own (*.nom.br in the list),
+	// and then the pattern covers all of those.
+	below := "x." + name
+	registry, icann := publicsuffix.PublicSuffix(name)
+	if of, icannBelow := publicsuffix.PublicSuffix(below); icann && registry == name || icannBelow && of == below {
 		return "", fmt.Errorf("anybody can register a name below %s, so the pattern permits everybody's; add the label of the owner that is meant", name)
 	}
 	return name, nil

@@ -77,6 +77,16 @@ func TestRules(t *testing.T) {
 			},
 		},
 		{
+			entry: "[2002::/16]:80", // 6to4 carries IPv4 addresses
+			yes:   nil,
+			no:    []string{"[2002:a9fe:a9fe::1]:80", "[2002:a00:1::]:80"},
+		},
+		{
+			entry: "[64:ff9b:1::/48]:80", // and so does NAT64 of one's own
+			yes:   nil,
+			no:    []string{"[64:ff9b:1::a9fe:a9fe]:80"},
+		},
+		{
 			entry: "169.254.0.0/16:80", // link-local, without the services that give credentials
 			yes:   []string{"169.254.169.253:80", "169.254.1.1:80"},
 			no:    []string{"169.254.169.254:80", "[::ffff:169.254.169.254]:80", "169.254.170.2:80", "169.254.170.23:80"},
@@ -134,6 +144,9 @@ func TestBadRules(t *testing.T) {
 		"*.com.:443":                   "two labels",
 		"*.localhost:443":              "two labels",
 		"*.co.uk:443":                  "anybody can register",
+		"*.nom.br:443":                 "anybody can register",
+		"*.kawasaki.jp:443":            "anybody can register",
+		"*.\u212Ams.example.com:443":   "xn--",
 		"*.foo.ck:443":                 "anybody can register",
 		"*.CO.JP:443":                  "anybody can register",
 		"*.*.example.com:443":          "* is only for",

@@ -47,7 +47,13 @@ func (s *server) dialTarget(ctx context.Context, t target, from source) (net.Con
 func (s *server) resolve(ctx context.Context, t target, from source) ([]netip.Addr, error) {
 	allow := s.allow() // once, so that name and addresses are judged by the same rules
 	if err := allow.check(t, from); err != nil {
-		return nil, &Error{Op: "dial", Reason: ReasonNotAllowed, Detail: err.Error()}
+		// The client is told the Detail, which must not say what others may reach.
+		// The log gets all of it.
+		refused := &Error{Op: "dial", Reason: ReasonNotAllowed, Detail: fmt.Sprintf("the target %v is not on the allowlist for this client; list it, or correct it", t)}
+		if allow.lists(t) {
+			refused.Err = err
+		}
+		return nil, refused
 	}
 	if t.addr.IsValid() {
 		if !s.family.has(t.addr) {
