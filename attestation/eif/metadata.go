@@ -109,8 +109,11 @@ func parseMetadata(text []byte) (*Metadata, error) {
 
 // members splits a JSON object, in which each name must stand once.
 func members(text []byte) (map[string]json.RawMessage, error) {
+	if text == nil {
+		return nil, errors.New("is missing")
+	}
 	if !json.Valid(text) {
-		return nil, errors.New("is missing, or not one JSON value")
+		return nil, errors.New("is not one JSON value")
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {

@@ -54,14 +54,13 @@ type decoder struct {
 	signatureSection int
 }
 
-// full reads len(b) bytes, of what place names.
-func (d *decoder) full(b []byte, place string) error {
+// full reads len(b) bytes of what place names and what ends at byte end.
+func (d *decoder) full(b []byte, place string, end uint64) error {
 	n, err := io.ReadFull(d.r, b)
-	start := d.offset
 	d.offset += int64(n)
 	switch {
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
-		return fail(ReasonTruncated, place, start, "the file ends at byte %d, %d bytes early; was it copied in full?", d.offset, len(b)-n)
+		return fail(ReasonTruncated, place, d.offset, "the file ends here, and this should go on to byte %d; was it copied in full?", end)
 	case err != nil:
 		return &Error{Reason: ReasonRead, Place: place, Offset: d.offset, Err: err}
 	}
@@ -73,13 +72,13 @@ func (d *decoder) sum(b []byte) { d.crc = crc32.Update(d.crc, crc32.IEEETable, b
 func (d *decoder) readHeader() error {
 	var raw [HeaderSize]byte
 	// The magic first, so that a short file of another kind is called that.
-	if err := d.full(raw[:len(magic)], "magic"); err != nil {
+	if err := d.full(raw[:len(magic)], "header", HeaderSize); err != nil {
 		return err
 	}
 	if string(raw[:len(magic)]) != magic {
 		return fail(ReasonMagic, "magic", 0, "is %q, not %q: this is no enclave image", raw[:len(magic)], magic)
 	}
-	if err := d.full(raw[len(magic):], "header"); err != nil {
+	if err := d.full(raw[len(magic):], "header", HeaderSize); err != nil {
 		return err
 	}
 	d.sum(raw[:crcOffset])
@@ -98,7 +97,7 @@ func (d *decoder) readHeader() error {
 	case h.Reserved != 0:
 		return fail(ReasonReserved, "reserved", reservedOffset, "is %d, not 0", h.Reserved)
 	case h.Unused != 0:
-		return fail(ReasonReserved, "reserved", unusedOffset, "is %d, not 0", h.Unused)
+		return fail(ReasonReserved, "unused", unusedOffset, "is %d, not 0", h.Unused)
 	}
 	for i := int(h.NumSections); i < MaxSections; i++ {
 		switch {
@@ -124,7 +123,7 @@ func (d *decoder) readSection(i int) error {
 		return fail(ReasonSectionTable, fmt.Sprintf("section_offsets[%d]", i), offsetsOffset+8*int64(i), "is %d, but section %d begins at byte %d", d.header.Offsets[i], i, start)
 	}
 	var raw [SectionHeaderSize]byte
-	if err := d.full(raw[:], fmt.Sprintf("header of section %d", i)); err != nil {
+	if err := d.full(raw[:], fmt.Sprintf("header of section %d", i), uint64(start+SectionHeaderSize)); err != nil {
 		return err
 	}
 	d.sum(raw[:])
@@ -144,9 +143,10 @@ func (d *decoder) readSection(i int) error {
 	if d.chunk == nil {
 		d.chunk = make([]byte, chunkSize)
 	}
+	end := uint64(d.offset) + h.Size
 	for left := h.Size; left > 0; {
 		chunk := d.chunk[:min(left, chunkSize)]
-		if err := d.full(chunk, place(i, h.Type)); err != nil {
+		if err := d.full(chunk, place(i, h.Type), end); err != nil {
 			return err
 		}
 		d.measurer.write(chunk)
@@ -186,7 +186,7 @@ func (d *decoder) checkSection(i int, start int64, h sectionHeader) error {
 	case h.Flags != 0:
 		return reject(ReasonReserved, "its flags are 0x%04x, not 0", h.Flags)
 	case h.Size > h.Type.limit() || h.Size > uint64(MaxImageSize-d.offset):
-		return reject(ReasonSectionSize, "announces %d bytes; it may have %d, and the whole image %d", h.Size, h.Type.limit(), int64(MaxImageSize))
+		return reject(ReasonSectionSize, "announces %d bytes; this package takes %d, and %d for the whole image", h.Size, h.Type.limit(), int64(MaxImageSize))
 	case h.Size == 0 && h.Type == Kernel:
 		return reject(ReasonSectionSize, "is empty")
 	case h.Size != d.header.Sizes[i] && h.Type == SignatureData:
@@ -218,7 +218,7 @@ func (d *decoder) complete() error {
 	}
 	switch n, err := io.ReadFull(d.r, d.chunk[:1]); {
 	case n > 0:
-		return fail(ReasonTrailingBytes, "", d.offset, "the last section ends here, but the file goes on")
+		return fail(ReasonTrailingBytes, "", d.offset, "the last of the %d sections ends here, but the file goes on", d.header.NumSections)
 	case !errors.Is(err, io.EOF):
 		return &Error{Reason: ReasonRead, Offset: d.offset, Err: err}
 	}
