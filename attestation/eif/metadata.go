@@ -17,11 +17,10 @@ type Metadata struct {
 	ImageVersion string
 	// Build says when and with what the image was built.
 	Build BuildMetadata `json:"BuildMetadata"`
-	// DockerInfo is a JSON object as docker image inspect gives it, or null; nil
-	// counts as null.
+	// DockerInfo is a JSON object as docker image inspect gives it; empty for
+	// none.
 	DockerInfo json.RawMessage
-	// CustomMetadata is a JSON object of the user's own, or null; nil counts as
-	// null.
+	// CustomMetadata is a JSON object of the user's own; empty for none.
 	CustomMetadata json.RawMessage
 }
 
@@ -37,6 +36,11 @@ type BuildMetadata struct {
 
 // encode writes the members in the order of AWS's builder.
 func (m Metadata) encode() ([]byte, error) {
+	for _, value := range []*json.RawMessage{&m.DockerInfo, &m.CustomMetadata} {
+		if len(*value) == 0 {
+			*value = nil // which becomes null
+		}
+	}
 	text, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
