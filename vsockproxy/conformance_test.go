@@ -10,9 +10,6 @@ import (
 // Connections of both ends behave as net.Conn promises.
 func TestConnConformance(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		if tr.name == "vsock" {
-			needVsockLoopback(t)
-		}
 		nettest.TestConn(t, func() (enclave, parent net.Conn, stop func(), err error) {
 			l, e := tr.listen(t)
 			accepted := make(chan error, 1)
