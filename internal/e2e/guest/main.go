@@ -42,7 +42,8 @@ func main() {
 type guest struct {
 	*report
 	machine string
-	world   *e2e.World // nil if the host has no vsock
+	world   *e2e.World    // nil if the host has no vsock
+	offset  time.Duration // of the host's clock from this one
 }
 
 // The machines.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
-	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/internal/e2e"
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
@@ -310,7 +310,7 @@ func (g *guest) lockAll() {
 		if err != nil {
 			return "", err
 		}
-		doc, err := attestation.ParseUnverified(raw)
+		doc, err := e2e.ParseUnsigned(raw)
 		if err != nil {
 			return "", err
 		}
@@ -325,7 +325,7 @@ func (g *guest) lockAll() {
 // checkDocument compares what a document carries with what was asked, and with
 // the PCRs that the NSM tells.
 func checkDocument(ctx context.Context, s *nsm.Session, d nsm.Description, raw []byte, r nsm.AttestationRequest) error {
-	doc, err := attestation.ParseUnverified(raw)
+	doc, err := e2e.ParseUnsigned(raw)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func call(kind string, fields ...[]byte) []byte {
 
 var null = []byte{0xf6}
 
-func attestation(userData, nonce, publicKey []byte) []byte {
+func attestationOf(userData, nonce, publicKey []byte) []byte {
 	return call("Attestation", text("user_data"), userData, text("nonce"), nonce, text("public_key"), publicKey)
 }
 
@@ -106,24 +106,24 @@ func conversation() []exchange {
 	add("DescribeNSM with 18 locked", text("DescribeNSM"))
 
 	field := func(n int) []byte { return blob(pattern(n)) }
-	add("Attestation of nothing", attestation(null, null, null))
-	add("Attestation of empty strings", attestation(blob(nil), blob(nil), blob(nil)))
-	add("Attestation with a nonce", attestation(null, field(32), null))
-	add("Attestation with user data", attestation(blob([]byte(`{"hello":"world"}`)), null, null))
-	add("Attestation with a public key of 294 bytes", attestation(null, null, field(294)))
-	add("Attestation with all", attestation(field(16), field(32), field(294)))
-	add("Attestation with 512, 512 and 1024 bytes", attestation(field(512), field(512), field(1024)))
-	add("Attestation with 1024 bytes of each", attestation(field(1024), field(1024), field(1024)))
-	add("Attestation with user data of 1025 bytes", attestation(field(1025), null, null))
-	add("Attestation with a nonce of 1025 bytes", attestation(null, field(1025), null))
-	add("Attestation with a public key of 1025 bytes", attestation(null, null, field(1025)))
+	add("Attestation of nothing", attestationOf(null, null, null))
+	add("Attestation of empty strings", attestationOf(blob(nil), blob(nil), blob(nil)))
+	add("Attestation with a nonce", attestationOf(null, field(32), null))
+	add("Attestation with user data", attestationOf(blob([]byte(`{"hello":"world"}`)), null, null))
+	add("Attestation with a public key of 294 bytes", attestationOf(null, null, field(294)))
+	add("Attestation with all", attestationOf(field(16), field(32), field(294)))
+	add("Attestation with 512, 512 and 1024 bytes", attestationOf(field(512), field(512), field(1024)))
+	add("Attestation with 1024 bytes of each", attestationOf(field(1024), field(1024), field(1024)))
+	add("Attestation with user data of 1025 bytes", attestationOf(field(1025), null, null))
+	add("Attestation with a nonce of 1025 bytes", attestationOf(null, field(1025), null))
+	add("Attestation with a public key of 1025 bytes", attestationOf(null, null, field(1025)))
 	add("Attestation without fields", call("Attestation"))
 	add("Attestation with a nonce alone", call("Attestation", text("nonce"), field(8)))
 	add("Attestation with fields in another order", call("Attestation", text("public_key"), field(4), text("nonce"), field(8), text("user_data"), field(2)))
 	add("Attestation with an unknown field", call("Attestation", text("nonce"), field(8), text("other"), field(8)))
 	add("Attestation with a nonce twice", call("Attestation", text("nonce"), field(8), text("nonce"), field(4)))
-	add("Attestation with a text string", attestation(null, text("nonce"), null))
-	add("Attestation with an integer for a nonce", attestation(null, []byte{0x07}, null))
+	add("Attestation with a text string", attestationOf(null, text("nonce"), null))
+	add("Attestation with an integer for a nonce", attestationOf(null, []byte{0x07}, null))
 	add("Attestation, a map of indefinite length", join([]byte{0xa1}, text("Attestation"), []byte{0xbf}, text("nonce"), field(8), []byte{0xff}))
 
 	add("DescribePCR, the index in two bytes", call("DescribePCR", text("index"), []byte{0x18, 0x00}))

@@ -16,7 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/internal/e2e"
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
@@ -226,7 +226,7 @@ func ownAnswer(ctx context.Context, s *nsm.Session, id uint64) error {
 	if err != nil {
 		return err
 	}
-	doc, err := attestation.ParseUnverified(raw)
+	doc, err := e2e.ParseUnsigned(raw)
 	if err != nil {
 		return fmt.Errorf("a damaged answer: %w: %x", err, raw)
 	}

@@ -1,0 +1,51 @@
+package service
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/keyvouch/keyvouch/vsockproxy"
+)
+
+// Config is what the image says about its deployment. It is a file of the image, so
+// that the PCRs have it: whoever changes it has another enclave.
+type Config struct {
+	// Region is the AWS region, and KeyARN the KMS key's full ARN.
+	Region string `json:"region"`
+	KeyARN string `json:"key_arn"`
+	// Sealed is the application's secret as KMS encrypted it, in base64.
+	Sealed []byte `json:"sealed"`
+	// KMS and Metadata are where the parent's proxy forwards to KMS and to the
+	// instance's metadata service: "vsock://3:8000" and "vsock://3:8002".
+	KMS      string `json:"kms"`
+	Metadata string `json:"metadata"`
+	// Listen is where clients arrive: "vsock://4294967295:5000" is port 5000.
+	Listen string `json:"listen"`
+}
+
+// maxConfig is more than a config with the largest ciphertext of KMS has.
+const maxConfig = 64 << 10
+
+// ReadConfig reads a Config as JSON. Unknown members and missing ones are errors.
+func ReadConfig(r io.Reader) (Config, error) {
+	var c Config
+	decoder := json.NewDecoder(io.LimitReader(r, maxConfig))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&c); err != nil {
+		return Config{}, fmt.Errorf("the configuration: %w", err)
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return Config{}, errors.New("the configuration: more follows the JSON object, or it is too long")
+	}
+	if c.Region == "" || c.KeyARN == "" || len(c.Sealed) == 0 {
+		return Config{}, errors.New("the configuration: region, key_arn and sealed must be set")
+	}
+	for name, text := range map[string]string{"kms": c.KMS, "metadata": c.Metadata, "listen": c.Listen} {
+		if _, err := vsockproxy.ParseEndpoint(text); err != nil {
+			return Config{}, fmt.Errorf("the configuration: %s: %w", name, err)
+		}
+	}
+	return c, nil
+}

@@ -1,0 +1,158 @@
+// Package service is a minimal enclave application, to copy and to fill: when it
+// starts, KMS releases its secret to it, for the image that it is; then it serves
+// HTTPS, by a key that never leaves the enclave and that its attestation documents
+// vouch for.
+//
+//	GET  /attestation?nonce=HEX   a document for whoever wants to talk to it
+//	POST /mac                     HMAC-SHA256 of the body, by the released secret
+//
+// A client begins with [Connect], which has the enclave attested and then accepts no
+// other TLS key than the attested one.
+package service
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/keyvouch/keyvouch/kmsclient"
+	"github.com/keyvouch/keyvouch/nsm"
+	"github.com/keyvouch/keyvouch/vsockproxy"
+)
+
+// Service is the application.
+type Service struct {
+	Config  Config
+	Session *nsm.Session
+	Logger  *slog.Logger
+
+	// RootCAs and Credentials are for tests: nil means Amazon's roots, and the
+	// credentials of the parent instance's role.
+	RootCAs     *x509.CertPool
+	Credentials aws.CredentialsProvider
+}
+
+// Bounds of what a client may ask.
+const (
+	maxBody       = 64 << 10
+	maxHeader     = 8 << 10
+	requestLimit  = 10 * time.Second
+	idleLimit     = time.Minute
+	releaseLimit  = time.Minute
+	shutdownLimit = 5 * time.Second
+)
+
+// Run has the secret released and serves until ctx ends. An error says what was
+// missing; it never holds the secret.
+func (s *Service) Run(ctx context.Context) error {
+	secret, err := s.release(ctx)
+	if err != nil {
+		return fmt.Errorf("no secret was released: %w", err)
+	}
+	s.Logger.Info("KMS has released the secret", "key", s.Config.KeyARN)
+
+	certificate, err := newCertificate()
+	if err != nil {
+		return err
+	}
+	at, err := vsockproxy.ParseEndpoint(s.Config.Listen)
+	if err != nil {
+		return err
+	}
+	listener, err := vsockproxy.Listen(ctx, at)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /attestation", &attester{session: s.Session, userData: binding(certificate.Leaf), limit: newLimit(), logger: s.Logger})
+	mux.HandleFunc("POST /mac", func(w http.ResponseWriter, r *http.Request) { mac(w, r, secret) })
+	server := &http.Server{
+		Handler:           http.MaxBytesHandler(mux, maxBody),
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
+		ReadHeaderTimeout: requestLimit, ReadTimeout: requestLimit, WriteTimeout: requestLimit,
+		IdleTimeout: idleLimit, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
+	}
+	s.Logger.Info("serving", "at", at.String())
+	served := make(chan error, 1)
+	go func() { served <- server.ServeTLS(listener, "", "") }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
+	defer cancel()
+	err = server.Shutdown(ending)
+	if err != nil {
+		err = errors.Join(err, server.Close())
+	}
+	<-served
+	return err
+}
+
+// release has KMS decrypt the secret for this image.
+func (s *Service) release(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
+	defer cancel()
+	kmsAt, err := vsockproxy.ParseEndpoint(s.Config.KMS)
+	if err != nil {
+		return nil, err
+	}
+	metadataAt, err := vsockproxy.ParseEndpoint(s.Config.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	config, err := kmsclient.LoadConfig(ctx, kmsclient.ConfigOptions{
+		Region:      s.Config.Region,
+		Credentials: s.Credentials,
+		DialIMDS:    (&vsockproxy.Dialer{Endpoint: metadataAt}).DialContext,
+	})
+	if err != nil {
+		return nil, err
+	}
+	client, err := kmsclient.New(ctx, config, s.Session, kmsclient.Options{
+		KeyIDs:  []string{s.Config.KeyARN},
+		Dial:    (&vsockproxy.Dialer{Endpoint: kmsAt}).DialContext,
+		RootCAs: s.RootCAs,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out, err := client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: s.Config.Sealed})
+	if err != nil {
+		return nil, err
+	}
+	return out.Plaintext, nil
+}
+
+// mac is what this application is for: its clients have things authenticated by a
+// key that none of them has.
+func mac(w http.ResponseWriter, r *http.Request, secret []byte) {
+	body, err := io.ReadAll(r.Body)
+	var tooLong *http.MaxBytesError
+	if errors.As(err, &tooLong) {
+		http.Error(w, fmt.Sprintf("more than %d bytes", tooLong.Limit), http.StatusRequestEntityTooLarge)
+		return
+	}
+	if err != nil {
+		http.Error(w, "the body can't be read", http.StatusBadRequest)
+		return
+	}
+	h := hmac.New(sha256.New, secret)
+	h.Write(body)
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprintln(w, hex.EncodeToString(h.Sum(nil)))
+}

@@ -1,0 +1,91 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/keyvouch/keyvouch/internal/e2e"
+)
+
+// suiteLimit bounds the run of package vsockproxy's tests.
+const suiteLimit = 8 * time.Minute
+
+// result is how a test ends in the output of a test binary with -test.v.
+var result = regexp.MustCompile(`^(\s*)--- (PASS|FAIL|SKIP): (\S+) \(`)
+
+// vsock runs the tests of package vsockproxy, as go test built them, where there is
+// a real AF_VSOCK: those that are skipped without one run here.
+func (g *guest) vsock() {
+	g.checkWithin("vsock/suite", suiteLimit, func(ctx context.Context) (string, error) {
+		for name, content := range map[string]string{
+			"/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
+			// Nobody answers there, as on a machine without a network.
+			"/etc/resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+		} {
+			if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+				return "", err
+			}
+		}
+		cmd := exec.CommandContext(ctx, "/vsockproxy/vsockproxy.test", "-test.v", "-test.short", "-test.timeout", (suiteLimit - 30*time.Second).String())
+		cmd.Dir = "/vsockproxy"
+		cmd.Env = []string{"HOME=/tmp", "TMPDIR=/tmp", "PATH=/"}
+		out, err := cmd.CombinedOutput()
+
+		count := map[string]int{}
+		overVsock := 0
+		var failed, skipped []string
+		for scanner := bufio.NewScanner(bytes.NewReader(out)); scanner.Scan(); {
+			m := result.FindStringSubmatch(scanner.Text())
+			if m == nil {
+				continue
+			}
+			count[m[2]]++
+			switch {
+			case m[2] == "FAIL":
+				failed = append(failed, m[3])
+			case m[2] == "SKIP":
+				skipped = append(skipped, m[3])
+				if strings.Contains(m[3], "vsock") && !strings.Contains(m[3], "hybrid") {
+					failed = append(failed, m[3]+" is skipped where there is AF_VSOCK")
+				}
+			case regexp.MustCompile(`/vsock(/|$|_)`).MatchString(m[3]):
+				overVsock++
+			}
+		}
+		detail := fmt.Sprintf("%d passed, of which %d are over AF_VSOCK by name, %d skipped %v", count["PASS"], overVsock, count["SKIP"], skipped)
+		g.line(e2e.Line{Facts: map[string]string{"vsockproxy's tests": detail}})
+		if err == nil && len(failed) == 0 && overVsock == 0 {
+			err = fmt.Errorf("none ran over AF_VSOCK")
+		}
+		if err == nil && len(failed) > 0 {
+			err = fmt.Errorf("see the names")
+		}
+		if err != nil {
+			return "", fmt.Errorf("%s, failed %v: %w\n%s", detail, failed, err, tail(failures(out), 6000))
+		}
+		return detail, nil
+	})
+}
+
+// failures are the lines of a test's output that aren't about what passed.
+func failures(out []byte) []byte {
+	var kept [][]byte
+	for line := range bytes.Lines(out) {
+		if t := bytes.TrimSpace(line); bytes.HasPrefix(t, []byte("===")) || bytes.HasPrefix(t, []byte("--- PASS")) {
+			continue
+		}
+		kept = append(kept, line)
+	}
+	return bytes.Join(kept, nil)
+}
+
+func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }

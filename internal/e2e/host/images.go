@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/keyvouch/keyvouch/attestation/eif"
+	"github.com/keyvouch/keyvouch/internal/cpio"
+)
+
+const module = "github.com/keyvouch/keyvouch"
+
+func goVersion() string { return runtime.Version() }
+
+// images are what is booted.
+type images struct {
+	kernel string
+	// ramdisks are the boot ram disk, with init and modules, and that of the
+	// applications.
+	ramdisks [2][]byte
+}
+
+// build makes the ram disks.
+func (c *config) build(ctx context.Context) (*images, error) {
+	dir, err := os.MkdirTemp("", "e2e")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	program := func(name string, args ...string) ([]byte, error) {
+		file := filepath.Join(dir, name)
+		cmd := exec.CommandContext(ctx, "go", append(args, "-o", file)...)
+		if args[len(args)-1] != "-c" { // go's flags come before the package
+			cmd.Args = append([]string{"go", args[0], "-o", file}, args[1:]...)
+		}
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
+		}
+		return os.ReadFile(file)
+	}
+	init, err := program("init", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", module+"/internal/e2e/guest")
+	if err != nil {
+		return nil, err
+	}
+	tests, err := program("vsockproxy.test", "test", "-c", "-trimpath", "-ldflags=-s -w", module+"/vsockproxy")
+	if err != nil {
+		return nil, err
+	}
+	testdata, err := packageFolder(ctx, module+"/vsockproxy")
+	if err != nil {
+		return nil, err
+	}
+
+	i := &images{kernel: c.part("kernel/vmlinuz")}
+	boot := newDisk("dev", "etc", "modules", "proc", "sys", "tmp")
+	boot.file("init", 0o755, init)
+	modules, err := filepath.Glob(c.part("kernel/modules/*.ko"))
+	if err != nil || len(modules) == 0 {
+		return nil, fmt.Errorf("no kernel modules in %s", c.parts)
+	}
+	for _, name := range modules {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		boot.file("modules/"+filepath.Base(name), 0o644, content)
+	}
+	applications := newDisk("vsockproxy")
+	applications.file("vsockproxy/vsockproxy.test", 0o755, tests)
+	if err := applications.tree("vsockproxy/testdata", os.DirFS(filepath.Join(testdata, "testdata"))); err != nil {
+		return nil, err
+	}
+	for n, d := range []*disk{boot, applications} {
+		if i.ramdisks[n], err = d.close(); err != nil {
+			return nil, err
+		}
+	}
+	return i, nil
+}
+
+func packageFolder(ctx context.Context, path string) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", path).Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+// disk is a ram disk in the making; the first error is that of close.
+type disk struct {
+	b   bytes.Buffer
+	w   *cpio.Writer
+	err error
+}
+
+func newDisk(directories ...string) *disk {
+	d := new(disk)
+	d.w = cpio.NewWriter(&d.b)
+	for _, name := range directories {
+		d.keep(d.w.Directory(name))
+	}
+	return d
+}
+
+func (d *disk) keep(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+}
+
+func (d *disk) file(name string, perm fs.FileMode, content []byte) {
+	d.keep(d.w.File(name, perm, content))
+}
+
+// tree adds a folder with all that is in it.
+func (d *disk) tree(to string, from fs.FS) error {
+	return fs.WalkDir(from, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			d.keep(d.w.Directory(path.Join(to, name)))
+			return nil
+		}
+		content, err := fs.ReadFile(from, name)
+		d.file(path.Join(to, name), 0o644, content)
+		return err
+	})
+}
+
+func (d *disk) close() ([]byte, error) {
+	d.keep(d.w.Close())
+	return d.b.Bytes(), d.err
+}
+
+// enclaveImage writes the images as an enclave image file, and returns what its
+// documents have to say.
+func (i *images) enclaveImage(file, cmdline string) (*eif.Image, error) {
+	kernel, err := os.ReadFile(i.kernel)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	image, err := eif.Write(f, eif.Contents{
+		Kernel: bytes.NewReader(kernel), Cmdline: cmdline,
+		Ramdisks: []eif.Source{bytes.NewReader(i.ramdisks[0]), bytes.NewReader(i.ramdisks[1])},
+		Metadata: eif.Metadata{ImageName: "keyvouch-e2e", ImageVersion: "1"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return image, f.Close()
+}
+
+// tscKHz is the rate of this processor's time stamp counter, which QEMU shows the
+// guest: Linux can't always measure it under emulation, and doesn't boot then.
+func tscKHz() (int, error) {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return 0, err
+	}
+	for _, known := range []struct {
+		in    string
+		scale float64
+	}{
+		{`(?m)^model name.*@ ([0-9.]+)GHz`, 1e6}, // the nominal rate, where the name has it
+		{`(?m)^cpu MHz\s*: ([0-9.]+)`, 1e3},
+	} {
+		if m := regexp.MustCompile(known.in).FindSubmatch(text); m != nil {
+			rate, err := strconv.ParseFloat(string(m[1]), 64)
+			return int(rate * known.scale), err
+		}
+	}
+	return 0, fmt.Errorf("/proc/cpuinfo doesn't tell the processor's rate")
+}
