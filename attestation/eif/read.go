@@ -76,7 +76,7 @@ func (d *decoder) readHeader() error {
 		return err
 	}
 	if string(raw[:len(magic)]) != magic {
-		return fail(ReasonMagic, "magic", 0, "is %q, not %q: this is no enclave image", raw[:len(magic)], magic)
+		return fail(ReasonMagic, "header", 0, "begins with %q, not %q: this is no enclave image", raw[:len(magic)], magic)
 	}
 	if err := d.full(raw[len(magic):], "header", HeaderSize); err != nil {
 		return err
