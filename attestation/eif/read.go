@@ -143,10 +143,10 @@ func (d *decoder) readSection(i int) error {
 	if d.chunk == nil {
 		d.chunk = make([]byte, chunkSize)
 	}
-	end := uint64(d.offset) + h.Size
+	name, end := place(i, h.Type), uint64(d.offset)+h.Size
 	for left := h.Size; left > 0; {
 		chunk := d.chunk[:min(left, chunkSize)]
-		if err := d.full(chunk, place(i, h.Type), end); err != nil {
+		if err := d.full(chunk, name, end); err != nil {
 			return err
 		}
 		d.measurer.write(chunk)
@@ -165,7 +165,7 @@ func (d *decoder) readSection(i int) error {
 	case MetadataJSON:
 		metadata, err := parseMetadata(kept.Bytes())
 		if err != nil {
-			return &Error{Reason: ReasonMetadata, Place: place(i, h.Type), Offset: start, Err: err}
+			return &Error{Reason: ReasonMetadata, Place: name, Offset: start, Err: err}
 		}
 		d.image.Metadata = metadata
 	}
