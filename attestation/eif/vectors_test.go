@@ -34,9 +34,9 @@ import (
 	"github.com/keyvouch/keyvouch/attestation/eif"
 )
 
-var update = flag.Bool("update", false, "write testdata/vectors.json anew")
+var update = flag.Bool("update", false, "write testdata/vectors/images.json anew")
 
-const vectorsFile = "testdata/vectors.json"
+const vectorsFile = "testdata/vectors/images.json"
 
 // vector is an image and what a reader must say of it.
 type vector struct {
@@ -110,6 +110,10 @@ func TestEveryReasonHasAVector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	readme, err := os.ReadFile("testdata/vectors/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	count := map[eif.Reason]int{}
 	for _, v := range makeVectors(t) {
 		count[v.Reason]++
@@ -128,8 +132,15 @@ func TestEveryReasonHasAVector(t *testing.T) {
 			t.Fatal(err)
 		}
 		found++
-		if reason := eif.Reason(text); count[reason] == 0 && !slices.Contains(notOfImages, reason) {
+		reason := eif.Reason(text)
+		if slices.Contains(notOfImages, reason) {
+			return true
+		}
+		if count[reason] == 0 {
 			t.Errorf("no vector has the reason %q", reason)
+		}
+		if !strings.Contains(string(readme), "| `"+text+"` |") {
+			t.Errorf("the README doesn't explain the reason %q", reason)
 		}
 		return true
 	})
