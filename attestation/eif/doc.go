@@ -46,6 +46,5 @@
 // values in reserved fields, a wrong checksum. Builders write none of these, and
 // what two readers understand differently serves only deceit, so Read refuses
 // them. Every error is an [*Error] whose Reason is a stable string, with the place
-// in the file. testdata/vectors.json has an image for each, for readers in any
-// language.
+// in the file. testdata/vectors has an image for each, for readers in any language.
 package eif

@@ -1,6 +1,10 @@
 package eif
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
 
 // Reason names the rule that an image, or what shall become one, breaks. The
 // strings are stable: log them, count them, compare them.
@@ -18,7 +22,8 @@ const (
 	// MaxSections.
 	ReasonSectionCount Reason = "section-count"
 	// ReasonSectionTable: the header's table of offsets and sizes contradicts
-	// the sections.
+	// the sections. Only the size of a signature may, which AWS's tool leaves as
+	// it was when it signs a signed image anew.
 	ReasonSectionTable Reason = "section-table"
 	// ReasonSectionType: a section of a type that doesn't exist, or not in the
 	// image's version.
@@ -76,14 +81,15 @@ const (
 // Error is the error of every function of this package.
 //
 // The text of an image that failed is not to be trusted, so Detail quotes and
-// shortens what it shows of it.
+// shortens what it shows of it, and Error does so with Err's.
 type Error struct {
 	// Reason names the rule that was broken.
 	Reason Reason
 	// Place is what broke it: a field of the header ("num_sections"), a section
 	// by number and type ("section 2 (metadata)"), or a field of Contents.
 	Place string
-	// Offset is where in the file that begins, in bytes; -1 if it is nowhere.
+	// Offset is where in the file that begins, in bytes, or where the file ends
+	// or can't be read; -1 if it is nowhere.
 	Offset int64
 	// Detail says what was seen, what was expected and, where there is one, the
 	// remedy.
@@ -105,9 +111,26 @@ func (e *Error) Error() string {
 		s += ": " + e.Detail
 	}
 	if e.Err != nil {
-		s += ": " + e.Err.Error()
+		s += ": " + plain(e.Err.Error())
 	}
 	return s
+}
+
+// maxErr bounds how much of the text of another package's error is shown, which
+// may repeat what it was given.
+const maxErr = 256
+
+// plain shortens a text and takes out what could command a terminal.
+func plain(s string) string {
+	if len(s) > maxErr {
+		s = s[:maxErr] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
 }
 
 // Unwrap returns the underlying error, or nil.

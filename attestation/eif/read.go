@@ -76,7 +76,7 @@ func (d *decoder) readHeader() error {
 		return err
 	}
 	if string(raw[:len(magic)]) != magic {
-		return fail(ReasonMagic, "magic", 0, "is %q, not %q: this is no enclave image", raw[:len(magic)], magic)
+		return fail(ReasonMagic, "header", 0, "begins with %q, not %q: this is no enclave image", raw[:len(magic)], magic)
 	}
 	if err := d.full(raw[len(magic):], "header", HeaderSize); err != nil {
 		return err
@@ -114,8 +114,8 @@ func (d *decoder) readHeader() error {
 	return nil
 }
 
-// place names section i.
-func place(i int, t SectionType) string { return fmt.Sprintf("section %d (%v)", i, t) }
+// placeOf names section i.
+func placeOf(i int, t SectionType) string { return fmt.Sprintf("section %d (%v)", i, t) }
 
 func (d *decoder) readSection(i int) error {
 	start := d.offset
@@ -133,7 +133,7 @@ func (d *decoder) readSection(i int) error {
 	}
 	d.image.Sections = append(d.image.Sections, Section{Type: h.Type, Offset: d.offset, Size: int64(h.Size)})
 	if err := d.measurer.begin(h.Type); err != nil {
-		return &Error{Reason: ReasonRead, Place: place(i, h.Type), Offset: start, Err: err}
+		return &Error{Reason: ReasonRead, Place: placeOf(i, h.Type), Offset: start, Err: err}
 	}
 
 	var kept *bytes.Buffer // sections that are looked into, and bounded
@@ -143,10 +143,10 @@ func (d *decoder) readSection(i int) error {
 	if d.chunk == nil {
 		d.chunk = make([]byte, chunkSize)
 	}
-	end := uint64(d.offset) + h.Size
+	name, end := placeOf(i, h.Type), uint64(d.offset)+h.Size
 	for left := h.Size; left > 0; {
 		chunk := d.chunk[:min(left, chunkSize)]
-		if err := d.full(chunk, place(i, h.Type), end); err != nil {
+		if err := d.full(chunk, name, end); err != nil {
 			return err
 		}
 		d.measurer.write(chunk)
@@ -165,7 +165,7 @@ func (d *decoder) readSection(i int) error {
 	case MetadataJSON:
 		metadata, err := parseMetadata(kept.Bytes())
 		if err != nil {
-			return &Error{Reason: ReasonMetadata, Place: place(i, h.Type), Offset: start, Err: err}
+			return &Error{Reason: ReasonMetadata, Place: name, Offset: start, Err: err}
 		}
 		d.image.Metadata = metadata
 	}
@@ -175,7 +175,7 @@ func (d *decoder) readSection(i int) error {
 // checkSection judges the header of section i before its data are read.
 func (d *decoder) checkSection(i int, start int64, h sectionHeader) error {
 	reject := func(reason Reason, format string, args ...any) error {
-		return fail(reason, place(i, h.Type), start, format, args...)
+		return fail(reason, placeOf(i, h.Type), start, format, args...)
 	}
 	since := h.Type.since()
 	switch {
@@ -189,9 +189,9 @@ func (d *decoder) checkSection(i int, start int64, h sectionHeader) error {
 		return reject(ReasonSectionSize, "announces %d bytes; this package takes %d, and %d for the whole image", h.Size, h.Type.limit(), int64(MaxImageSize))
 	case h.Size == 0 && h.Type == Kernel:
 		return reject(ReasonSectionSize, "is empty")
-	case h.Size != d.header.Sizes[i] && h.Type == SignatureData:
-		return reject(ReasonSectionTable, "has %d bytes, but section_sizes[%d] in the header is %d; nitro-cli leaves that when it signs a signed image anew: sign the image as it was built", h.Size, i, d.header.Sizes[i])
-	case h.Size != d.header.Sizes[i]:
+	// AWS's tool leaves the size of the old signature in the table when it signs
+	// a signed image anew.
+	case h.Size != d.header.Sizes[i] && (h.Type != SignatureData || d.header.Sizes[i] > MaxSignatureSize):
 		return reject(ReasonSectionTable, "has %d bytes, but section_sizes[%d] in the header is %d", h.Size, i, d.header.Sizes[i])
 	case h.Type == Ramdisk && !d.has(Kernel):
 		return reject(ReasonSectionOrder, "stands before the kernel")
@@ -232,7 +232,7 @@ func (d *decoder) complete() error {
 		return nil
 	}
 	s := d.image.Sections[d.signatureSection]
-	signature, err := verifySignature(d.signature, d.image.PCRs[attestation.PCRImage], place(d.signatureSection, s.Type), s.Offset)
+	signature, err := verifySignature(d.signature, d.image.PCRs[attestation.PCRImage], placeOf(d.signatureSection, s.Type), s.Offset)
 	if err != nil {
 		return err
 	}

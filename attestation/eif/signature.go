@@ -6,15 +6,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/veraison/go-cose"
@@ -226,8 +222,12 @@ func (s *Signer) sign(pcr0 attestation.PCR) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	signer, err := cose.NewSigner(algorithm, hashSigner{s.Key, hashOf[algorithm]})
+	if err != nil {
+		return nil, err
+	}
 	headers := cose.Headers{Protected: cose.ProtectedHeader{cose.HeaderLabelAlgorithm: algorithm}}
-	message, err := cose.Sign1Untagged(rand.Reader, coseSigner{s.Key, algorithm}, headers, payload, nil)
+	message, err := cose.Sign1Untagged(rand.Reader, signer, headers, payload, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -235,56 +235,21 @@ func (s *Signer) sign(pcr0 attestation.PCR) ([]byte, error) {
 	return cbor.Marshal([]signatureEntry{{certificate, message}})
 }
 
-// coseSigner is a cose.Signer that leaves the randomness to the key: go-cose's
-// own has no deterministic signatures.
-type coseSigner struct {
-	key       crypto.Signer
-	algorithm cose.Algorithm
+// hashOf is the hash of each algorithm (RFC 9053 section 2.1).
+var hashOf = map[cose.Algorithm]crypto.Hash{
+	cose.AlgorithmES256: crypto.SHA256, cose.AlgorithmES384: crypto.SHA384, cose.AlgorithmES512: crypto.SHA512,
 }
 
-func (s coseSigner) Algorithm() cose.Algorithm { return s.algorithm }
+// hashSigner tells the key what hash it signs, which go-cose doesn't and which
+// deterministic signatures and keys elsewhere need to know.
+type hashSigner struct {
+	crypto.Signer
+	hash crypto.Hash
+}
 
-func (s coseSigner) Sign(random io.Reader, content []byte) ([]byte, error) {
-	var digest []byte
-	var hash crypto.Hash
-	switch s.algorithm {
-	case cose.AlgorithmES256:
-		d := sha256.Sum256(content)
-		digest, hash = d[:], crypto.SHA256
-	case cose.AlgorithmES384:
-		d := sha512.Sum384(content)
-		digest, hash = d[:], crypto.SHA384
-	default:
-		d := sha512.Sum512(content)
-		digest, hash = d[:], crypto.SHA512
-	}
-	key, local := s.key.(*ecdsa.PrivateKey)
-	if local {
+func (s hashSigner) Sign(random io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, error) {
+	if _, ok := s.Signer.(*ecdsa.PrivateKey); ok {
 		random = nil // asks for RFC 6979
 	}
-	der, err := s.key.Sign(random, digest, hash)
-	if err != nil {
-		return nil, err
-	}
-	if local {
-		return fixedSize(key.Curve, der)
-	}
-	return fixedSize(s.key.Public().(*ecdsa.PublicKey).Curve, der)
-}
-
-// fixedSize turns an ECDSA-Sig-Value (RFC 3279 section 2.2.3) into the two
-// numbers one after the other (RFC 9053 section 2.1).
-func fixedSize(curve elliptic.Curve, der []byte) ([]byte, error) {
-	var numbers struct{ R, S *big.Int }
-	if rest, err := asn1.Unmarshal(der, &numbers); err != nil || len(rest) > 0 {
-		return nil, errors.New("the key's signature is no ECDSA-Sig-Value")
-	}
-	size := (curve.Params().BitSize + 7) / 8
-	if numbers.R.Sign() <= 0 || numbers.S.Sign() <= 0 || max(numbers.R.BitLen(), numbers.S.BitLen()) > 8*size {
-		return nil, errors.New("the key's signature is out of range")
-	}
-	signature := make([]byte, 2*size)
-	numbers.R.FillBytes(signature[:size])
-	numbers.S.FillBytes(signature[size:])
-	return signature, nil
+	return s.Signer.Sign(random, digest, s.hash)
 }

@@ -25,6 +25,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-cmp/cmp"
@@ -34,9 +35,9 @@ import (
 	"github.com/keyvouch/keyvouch/attestation/eif"
 )
 
-var update = flag.Bool("update", false, "write testdata/vectors.json anew")
+var update = flag.Bool("update", false, "write testdata/vectors/images.json anew")
 
-const vectorsFile = "testdata/vectors.json"
+const vectorsFile = "testdata/vectors/images.json"
 
 // vector is an image and what a reader must say of it.
 type vector struct {
@@ -82,7 +83,9 @@ func TestVectors(t *testing.T) {
 					t.Error("an image beside an error")
 				}
 				e := hasReason(t, err, v.Reason)
-				t.Log(e)
+				if text := e.Error(); len(text) > 600 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+					t.Errorf("the error isn't plain: %q", text)
+				}
 				if e.Offset > int64(len(v.Image)) {
 					t.Errorf("byte %d of %d", e.Offset, len(v.Image))
 				}
@@ -110,6 +113,10 @@ func TestEveryReasonHasAVector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	readme, err := os.ReadFile("testdata/vectors/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	count := map[eif.Reason]int{}
 	for _, v := range makeVectors(t) {
 		count[v.Reason]++
@@ -128,8 +135,15 @@ func TestEveryReasonHasAVector(t *testing.T) {
 			t.Fatal(err)
 		}
 		found++
-		if reason := eif.Reason(text); count[reason] == 0 && !slices.Contains(notOfImages, reason) {
+		reason := eif.Reason(text)
+		if slices.Contains(notOfImages, reason) {
+			return true
+		}
+		if count[reason] == 0 {
 			t.Errorf("no vector has the reason %q", reason)
+		}
+		if !strings.Contains(string(readme), "| `"+text+"` |") {
+			t.Errorf("the README doesn't explain the reason %q", reason)
 		}
 		return true
 	})
@@ -321,6 +335,7 @@ func makeVectors(t testing.TB) []vector {
 	der := signer.Certificate.Raw
 	accept("signed, version 3", "", assemble(3, kernel, cmdline, first, second, section{eif.SignatureData, string(s.section(t))}), "KCfirstsecond", "KCfirst", "second", der)
 	accept("signed, signature first", "", assemble(4, append([]section{{eif.SignatureData, string(s.section(t))}}, unsigned...)...), "KCfirstsecond", "KCfirst", "second", der)
+	accept("signed, a signature's size in the header is another's", "as AWS's tool leaves it when it signs a signed image anew", set64(with(s.section(t)), atSizes+8*5, 1000), "KCfirstsecond", "KCfirst", "second", der)
 	chain := s
 	chain.pem = text + string(pemOf(fixedSigner(t, elliptic.P256()).Certificate))
 	accept("signed, a chain of certificates", "the first counts", with(chain.section(t)), "KCfirstsecond", "KCfirst", "second", der)
@@ -377,10 +392,10 @@ func makeVectors(t testing.TB) []vector {
 	reject(eif.ReasonSignatureMalformed, "signature section: byte strings", "in place of arrays of integers", with(strung))
 	reject(eif.ReasonSignatureMalformed, "signature section: an integer over 255", "", with(sorted([]any{map[string]any{"signing_certificate": []int{256}, "signature": []int{1}}})))
 	reject(eif.ReasonSignatureMalformed, "signature section: a third member", "", with(append(slices.Concat([]byte{0x81, 0xa3}, entry[1:]), 0x61, 'x', 0)))
+	reject(eif.ReasonSignatureMalformed, "signature section: a member that clears the terminal", "which must not reach it", with(sorted([]any{map[string]any{"\x1b[2J" + strings.Repeat("a", 1000): 0}})))
 	reject(eif.ReasonSignatureMalformed, "signature section: a member twice", "", with(slices.Concat([]byte{0x81, 0xa4}, entry[1:], entry[1:])))
 	reject(eif.ReasonSectionDuplicate, "two signature sections", "", assemble(4, append(slices.Clone(unsigned), section{eif.SignatureData, string(s.section(t))}, section{eif.SignatureData, string(s.section(t))})...))
-	stale := with(s.section(t))
-	reject(eif.ReasonSectionTable, "a signature's size in the header is another's", "as nitro-cli leaves it when it signs a signed image anew", set64(stale, atSizes+8*5, 1000))
+	reject(eif.ReasonSectionTable, "a signature's size in the header is over its limit", "", set64(with(s.section(t)), atSizes+8*5, eif.MaxSignatureSize+1))
 
 	slices.SortStableFunc(all, func(a, b vector) int { // maps have no order
 		if strings.HasPrefix(a.Name, "metadata: ") && strings.HasPrefix(b.Name, "metadata: ") {

@@ -221,26 +221,26 @@ func emit(w io.Writer, m *measurer, sections []part) error {
 	for i, s := range sections {
 		if m != nil {
 			if err := m.begin(s.kind); err != nil {
-				return &Error{Reason: ReasonRead, Place: place(i, s.kind), Offset: -1, Err: err}
+				return &Error{Reason: ReasonRead, Place: placeOf(i, s.kind), Offset: -1, Err: err}
 			}
 		}
 		if _, err := w.Write(sectionHeader{Type: s.kind, Size: uint64(s.size)}.encode()); err != nil {
-			return &Error{Reason: ReasonWrite, Place: place(i, s.kind), Offset: -1, Err: err}
+			return &Error{Reason: ReasonWrite, Place: placeOf(i, s.kind), Offset: -1, Err: err}
 		}
 		for done := int64(0); done < s.size; {
 			part := chunk[:min(s.size-done, chunkSize)]
 			// ReadAt fills all of it or says why not, perhaps io.EOF beside the end.
 			if n, err := s.data.ReadAt(part, done); n < len(part) {
 				if err == nil || err == io.EOF {
-					return fail(ReasonSourceChanged, place(i, s.kind), -1, "ends after %d of its %d bytes", done+int64(n), s.size)
+					return fail(ReasonSourceChanged, placeOf(i, s.kind), -1, "ends after %d of its %d bytes", done+int64(n), s.size)
 				}
-				return &Error{Reason: ReasonRead, Place: place(i, s.kind), Offset: -1, Err: err}
+				return &Error{Reason: ReasonRead, Place: placeOf(i, s.kind), Offset: -1, Err: err}
 			}
 			if m != nil {
 				m.write(part)
 			}
 			if _, err := w.Write(part); err != nil {
-				return &Error{Reason: ReasonWrite, Place: place(i, s.kind), Offset: -1, Err: err}
+				return &Error{Reason: ReasonWrite, Place: placeOf(i, s.kind), Offset: -1, Err: err}
 			}
 			done += int64(len(part))
 		}
