@@ -65,8 +65,13 @@ func TestNotAnNSM(t *testing.T) {
 			t.Errorf("%d bytes: %v", len(bad), err)
 		}
 	}
-	_, err = device.Send([]byte{0xff})
-	wantReason(t, err, ReasonInvalidArgument)
+	for _, bad := range [][]byte{
+		{0xff},
+		{0xc1, 0x61, 0x61}, // a time that is a text, which the encoder checks, too
+	} {
+		_, err = device.Send(bad)
+		wantReason(t, err, ReasonInvalidArgument)
+	}
 	_, err = device.Send(append(request, 0))
 	wantReason(t, err, ReasonInvalidArgument)
 

@@ -148,10 +148,11 @@ func (r *reader) null() bool {
 	return false
 }
 
-// uint8 reads an unsigned integer of at most 255 in its shortest form.
+// uint8 reads an unsigned integer that is written in one or two bytes, which is
+// what the emulated device takes: at most 255, and less than 24 in either form.
 func (r *reader) uint8() (int, bool) {
 	major, v, width, indefinite, ok := r.head()
-	if !ok || indefinite || major != majorUint || width > 1 || width == 1 && v < 24 {
+	if !ok || indefinite || major != majorUint || width > 1 {
 		return 0, false
 	}
 	return int(v), true

@@ -24,28 +24,32 @@
 // certificates copy the names, validity times and extensions of real ones, and
 // are renewed as the clock goes on.
 //
-// Where AWS says nothing, the answers are those that a Linux kernel on QEMU's
-// nitro-enclave machine was recorded to get, and a test holds them to that:
-// malformed CBOR, an index over 255 or not in its shortest form, or more than
-// one request is InvalidOperation; an index of 32 to 255 is InvalidIndex; bytes
-// after the request are ignored. Some answers no recording shows. They follow
-// QEMU's source, and hardware may differ: locking more than 32 PCRs is
-// InvalidIndex, unknown fields are ignored, and a text string will do for a
-// byte string. That a field of 1025 bytes is InputTooLarge is an assumption
-// from the name of that error.
+// Where AWS says nothing, the answers are those that a Linux kernel got from QEMU's
+// emulated NSM, on both machines that have it. internal/e2e records them, into
+// nsm/testdata/recorded, and a test sends each recorded request and compares the
+// answers: malformed CBOR, an index over 255 or written in more than two bytes, and
+// more than one request are InvalidOperation; an index of 32 to 255 is InvalidIndex,
+// and so is locking more than 32 PCRs; bytes after the request and unknown fields
+// are ignored; a text string will do for a byte string. Hardware may differ. That a
+// field of 1025 bytes is InputTooLarge is an assumption from the name of that error.
 //
-// What differs from QEMU's emulation:
+// What differs from QEMU's emulation, where AWS's own code and the documents of
+// real enclaves say otherwise:
 //
 //   - QEMU's documents are unsigned, with zeros for certificates and whole
-//     seconds for time.
+//     seconds for time, and their header names no ES384.
 //   - QEMU does not limit fields; here one over 1024 bytes is InputTooLarge.
-//   - QEMU's maps are in another order: here they have that of AWS's structs,
-//     lock before data.
+//   - QEMU sorts the fields of its answers, the shorter names first: here they
+//     have the order of AWS's structs, lock before data.
 //   - QEMU's payload is a map of definite length, as hardware's was until May
 //     2025 (see Options.LegacyShape).
 //   - On QEMU's q35 machine the PCRs 0 to 15 are zero and open; here, as on
 //     hardware, they are locked and all in every document.
 //   - A field given twice is InvalidOperation; QEMU takes the last.
+//
+// What differs from hardware, beside what nobody has recorded: documents are signed
+// under another root; PCR values of an image are made up by [Measure]; nothing takes
+// time, and no request fails by chance.
 //
 // A request of no bytes blocks a real driver for minutes. Here it is refused,
 // like an over-long one (EMSGSIZE).

@@ -23,6 +23,9 @@ type Config struct {
 	Metadata string `json:"metadata"`
 	// Listen is where clients arrive: "vsock://4294967295:5000" is port 5000.
 	Listen string `json:"listen"`
+	// Heartbeat is where the heartbeat goes, if not to the parent of a Nitro
+	// Enclave: for other hypervisors.
+	Heartbeat string `json:"heartbeat,omitempty"`
 }
 
 // maxConfig is more than a config with the largest ciphertext of KMS has.
@@ -42,7 +45,11 @@ func ReadConfig(r io.Reader) (Config, error) {
 	if c.Region == "" || c.KeyARN == "" || len(c.Sealed) == 0 {
 		return Config{}, errors.New("the configuration: region, key_arn and sealed must be set")
 	}
-	for name, text := range map[string]string{"kms": c.KMS, "metadata": c.Metadata, "listen": c.Listen} {
+	endpoints := map[string]string{"kms": c.KMS, "metadata": c.Metadata, "listen": c.Listen}
+	if c.Heartbeat != "" {
+		endpoints["heartbeat"] = c.Heartbeat
+	}
+	for name, text := range endpoints {
 		if _, err := vsockproxy.ParseEndpoint(text); err != nil {
 			return Config{}, fmt.Errorf("the configuration: %s: %w", name, err)
 		}

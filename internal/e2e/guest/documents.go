@@ -77,11 +77,11 @@ func (g *guest) documents() {
 		if err != nil {
 			return "", err
 		}
-		trusting, err := attestation.NewVerifier(attestation.Policy{Measurements: []attestation.Measurement{measured}, Roots: root, Clock: g.now})
+		trusting, err := attestation.NewVerifier(attestation.Policy{Measurements: []attestation.Measurement{measured}, Roots: root})
 		if g.machine == machinePC {
 			// This machine measures nothing: PCRs 0 to 2 are zero, as in debug
 			// mode.
-			trusting, err = attestation.NewVerifier(attestation.Policy{UnsafeAnyMeasurement: true, UnsafeAllowDebug: true, Roots: root, Clock: g.now})
+			trusting, err = attestation.NewVerifier(attestation.Policy{UnsafeAnyMeasurement: true, UnsafeAllowDebug: true, Roots: root})
 		}
 		if err != nil {
 			return "", err
@@ -98,7 +98,7 @@ func (g *guest) documents() {
 				return "", fmt.Errorf("PCR%d is %s in the document and %s in the NSM", index, doc.PCRs[index], want)
 			}
 		}
-		aws, err := attestation.NewVerifier(attestation.Policy{UnsafeAnyMeasurement: true, UnsafeAllowDebug: true, Clock: g.now})
+		aws, err := attestation.NewVerifier(attestation.Policy{UnsafeAnyMeasurement: true, UnsafeAllowDebug: true})
 		if err != nil {
 			return "", err
 		}
@@ -107,7 +107,7 @@ func (g *guest) documents() {
 		if !errors.As(err, &e) || e.Reason != attestation.ReasonUntrustedRoot {
 			return "", fmt.Errorf("a verifier with AWS's root: %w", err)
 		}
-		production, err := attestation.NewVerifier(attestation.Policy{UnsafeAnyMeasurement: true, Roots: root, Clock: g.now})
+		production, err := attestation.NewVerifier(attestation.Policy{UnsafeAnyMeasurement: true, Roots: root})
 		if err != nil {
 			return "", err
 		}

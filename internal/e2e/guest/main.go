@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keyvouch/keyvouch/internal/e2e"
+	"github.com/keyvouch/keyvouch/nsm/boot"
 )
 
 func main() {
@@ -42,8 +43,7 @@ func main() {
 type guest struct {
 	*report
 	machine string
-	world   *e2e.World    // nil if the host has no vsock
-	offset  time.Duration // of the host's clock from this one
+	world   *e2e.World // nil if the host has no vsock
 }
 
 // The machines.
@@ -53,17 +53,15 @@ const (
 )
 
 func (g *guest) run() {
-	before := entropyAvailable()
-	g.check("boot/modules", func(context.Context) (string, error) { return loadModules() })
-	g.facts(map[string]string{"kernel": release(), "entropy before seeding, bits": before})
+	g.facts(map[string]string{"kernel": release()})
+	g.bootDuties()
 	if _, err := os.Stat("/dev/nsm"); err != nil {
 		g.check("boot/nsm", func(context.Context) (string, error) {
 			return "", fmt.Errorf("the kernel's driver has made no /dev/nsm: %w", err)
 		})
 		return
 	}
-	g.recordings() // first, since they show the NSM as it is at boot
-	g.bootDuties()
+	g.recordings() // before other requests, since they show the NSM as it is at boot
 	g.askWorld()
 	g.nsm()
 	g.stress()
@@ -74,17 +72,10 @@ func (g *guest) run() {
 	g.lockAll() // last, since nothing can be extended afterwards
 }
 
-// start makes what the checks need of a file system, and opens the report.
+// start mounts what the checks need of a file system, and opens the report.
 func start() (*report, error) {
-	for _, m := range []struct{ source, target, kind string }{
-		{"proc", "/proc", "proc"}, {"sysfs", "/sys", "sysfs"}, {"devtmpfs", "/dev", "devtmpfs"}, {"tmpfs", "/tmp", "tmpfs"},
-	} {
-		if err := os.MkdirAll(m.target, 0o755); err != nil {
-			return nil, err
-		}
-		if err := unix.Mount(m.source, m.target, m.kind, 0, ""); err != nil && err != unix.EBUSY {
-			return nil, fmt.Errorf("mounting %s: %w", m.target, err)
-		}
+	if err := boot.Mount(); err != nil {
+		return nil, err
 	}
 	path := parameter("e2e.report")
 	port, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOCTTY, 0)
@@ -103,32 +94,6 @@ func parameter(name string) string {
 		}
 	}
 	return ""
-}
-
-// modules in the order in which they depend on each other.
-var modules = []string{"virtio_mmio", "nsm", "vsock", "vmw_vsock_virtio_transport_common", "vsock_loopback", "vmw_vsock_virtio_transport"}
-
-func loadModules() (string, error) {
-	for _, name := range modules {
-		f, err := os.Open("/modules/" + name + ".ko")
-		if err != nil {
-			return "", err
-		}
-		err = unix.FinitModule(int(f.Fd()), "", 0)
-		f.Close()
-		if err != nil {
-			return "", fmt.Errorf("loading %s: %w", name, err)
-		}
-	}
-	// The driver binds to its device when the module is loaded, so there is
-	// nothing to wait for but devtmpfs.
-	for range 100 {
-		if _, err := os.Stat("/dev/nsm"); err == nil {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return strings.Join(modules, " "), nil
 }
 
 func release() string {

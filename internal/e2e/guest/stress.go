@@ -119,7 +119,7 @@ func (g *guest) stress() {
 				}
 			})
 		}
-		const callers, calls = 4, 40
+		const callers, calls = 4, 100
 		err := together(callers, func(caller int) error {
 			for call := range calls {
 				// On a goroutine of its own, whose stack is small and has to

@@ -1,0 +1,139 @@
+// Image builds the enclave image file of this example, without nitro-cli and Docker:
+//
+//	image -kernel bzImage -module nsm.ko -program enclave -config config.json -o enclave.eif > build.json
+//
+// The same inputs make the same file, byte for byte. What it prints are the
+// measurements, as nitro-cli build-enclave prints them.
+//
+// The first ram disk has the modules and the folders to mount on, and PCR1 measures
+// it with the kernel; the second has the program and its configuration, for PCR2.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/keyvouch/keyvouch/attestation/eif"
+	"github.com/keyvouch/keyvouch/examples/enclave/service"
+	"github.com/keyvouch/keyvouch/internal/cpio"
+)
+
+// defaultCmdline is what an enclave's kernel needs to know: there is no firmware, no
+// PCI and no one to look at a panic.
+const defaultCmdline = "reboot=k panic=30 pci=off console=ttyS0 random.trust_cpu=on"
+
+type inputs struct {
+	kernel, cmdline, program, config, output string
+	modules                                  []string
+}
+
+func main() {
+	var in inputs
+	flag.StringVar(&in.kernel, "kernel", "", "the kernel, a bzImage `file`: that of the Nitro CLI is /usr/share/nitro_enclaves/blobs/bzImage")
+	flag.Func("module", "a kernel module `file`, not compressed, such as /usr/share/nitro_enclaves/blobs/nsm.ko; repeatable, in the order to load them", func(file string) error {
+		in.modules = append(in.modules, file)
+		return nil
+	})
+	flag.StringVar(&in.cmdline, "cmdline", defaultCmdline, "the kernel's command `line`")
+	flag.StringVar(&in.program, "program", "", "the program `file`, static and for Linux")
+	flag.StringVar(&in.config, "config", "", "its configuration `file`")
+	flag.StringVar(&in.output, "o", "", "the image `file` to write")
+	flag.Parse()
+	if in.kernel == "" || in.program == "" || in.config == "" || in.output == "" || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	if err := build(in, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "image:", err)
+		os.Exit(1)
+	}
+}
+
+func build(in inputs, stdout io.Writer) error {
+	kernel, err := os.ReadFile(in.kernel)
+	if err != nil {
+		return err
+	}
+	config, err := os.ReadFile(in.config)
+	if err != nil {
+		return err
+	}
+	// Now, not in an enclave that nobody can look into.
+	if _, err := service.ReadConfig(bytes.NewReader(config)); err != nil {
+		return fmt.Errorf("%s: %w", in.config, err)
+	}
+	program, err := os.ReadFile(in.program)
+	if err != nil {
+		return err
+	}
+	boot, err := bootDisk(in.modules)
+	if err != nil {
+		return err
+	}
+	application, err := applicationDisk(program, config)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(in.output)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	image, err := eif.Write(f, eif.Contents{
+		Kernel: bytes.NewReader(kernel), Cmdline: in.cmdline,
+		Ramdisks: []eif.Source{bytes.NewReader(boot), bytes.NewReader(application)},
+		Metadata: eif.Metadata{ImageName: "enclave", ImageVersion: "1"},
+	})
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	measurements := map[string]string{"HashAlgorithm": "Sha384 { ... }"}
+	for index, pcr := range image.PCRs {
+		measurements[fmt.Sprintf("PCR%d", index)] = pcr.String()
+	}
+	encoder := json.NewEncoder(stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(map[string]any{"Measurements": measurements})
+}
+
+func bootDisk(modules []string) ([]byte, error) {
+	var b bytes.Buffer
+	w := cpio.NewWriter(&b)
+	for _, folder := range []string{"dev", "modules", "proc", "run", "sys", "tmp"} {
+		if err := w.Directory(folder); err != nil {
+			return nil, err
+		}
+	}
+	for n, file := range modules {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if err := w.File(fmt.Sprintf("modules/%02d-%s", n, filepath.Base(file)), 0o644, content); err != nil {
+			return nil, err
+		}
+	}
+	err := w.Close()
+	return b.Bytes(), err
+}
+
+func applicationDisk(program, config []byte) ([]byte, error) {
+	var b bytes.Buffer
+	w := cpio.NewWriter(&b)
+	if err := w.File("init", 0o755, program); err != nil {
+		return nil, err
+	}
+	if err := w.File("config.json", 0o644, config); err != nil {
+		return nil, err
+	}
+	err := w.Close()
+	return b.Bytes(), err
+}
