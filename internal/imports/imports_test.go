@@ -28,7 +28,8 @@ var testSupport = []string{
 // may reach, directly or not.
 var may = map[string][]string{
 	module + "/attestation":            {module + "/internal/es384"},
-	module + "/attestation/cmd/attest": {module + "/attestation", module + "/internal/es384"},
+	module + "/attestation/eif":        {module + "/attestation", module + "/internal/es384"},
+	module + "/attestation/cmd/attest": {module + "/attestation", module + "/attestation/eif", module + "/internal/es384"},
 	module + "/nsm":                    nil,
 	module + "/vsockproxy":             nil,
 	module + "/internal/cms":           nil,
