@@ -140,8 +140,8 @@ func (c *config) readRoute(d *document, f *fields) *route {
 	}
 	r.proxy = vsockproxy.Proxy{
 		AddressFamily:    choice(f, "address_family", familyWords, families),
-		MaxConns:         f.number("max_conns", most),
-		MaxConnsPerCID:   f.number("max_conns_per_cid", most),
+		MaxConns:         f.limit("max_conns", most),
+		MaxConnsPerCID:   f.limit("max_conns_per_cid", most),
 		HandshakeTimeout: f.duration("handshake_timeout"),
 		DialTimeout:      f.duration("dial_timeout"),
 		IdleTimeout:      f.duration("idle_timeout"),
@@ -183,13 +183,13 @@ func (c *config) readDestination(d *document, f *fields, r *route) {
 		r.proxy.Target = f.text("target", "host:port, such as kms.eu-west-1.amazonaws.com:443")
 		r.words = "to " + r.proxy.Target
 	case "connect":
-		if !f.boolean("connect") {
+		if before := len(d.mistakes); !f.boolean("connect") && len(d.mistakes) == before {
 			d.wrong(f.at("connect"), "connect must be true, or left out for another kind of route")
 		}
 		r.proxy.Route = vsockproxy.Connect()
 		r.words = "where the client asks to, by HTTP CONNECT"
 	case "server_name":
-		port := f.number("server_name", 65535)
+		port := f.number("server_name", 65535, "")
 		r.proxy.Route = vsockproxy.ServerName(uint16(port))
 		r.words = fmt.Sprintf("to the server that the client's TLS names, port %d", port)
 	case "to_enclave":
@@ -250,20 +250,25 @@ func (c *config) readAllowlist(d *document, f *fields, r *route) {
 			}
 			// One by one, for the line.
 			if _, err := vsockproxy.ParseAllowlist(node.Value); err != nil {
-				d.wrong(node.Line, "%s", strings.Replace(plain(err), "entry 1 of the allowlist: ", "allowlist: ", 1))
+				d.wrong(node.Line, "allowlist: %s", withoutEntry(err))
 				return
 			}
 			texts[i] = node.Value
 		}
 		if len(texts) > 0 {
-			r.list(d, f.at("allowlist"), texts...)
+			r.list(d, f, "allowlist", texts...)
 		}
 	case r.proxy.Target != "":
-		r.list(d, f.at("target"), r.proxy.Target)
+		r.list(d, f, "target", r.proxy.Target)
 	case f.has("target"): // there is a mistake in it already
 	default:
 		d.wrong(f.line, "the route has no rules: allowlist or allowlist_file says what its clients may reach")
 	}
+}
+
+// withoutEntry is for an entry that is given alone.
+func withoutEntry(err error) string {
+	return strings.TrimPrefix(plain(err), "entry 1 of the allowlist: ")
 }
 
 // use takes the rules from a file.
@@ -274,10 +279,10 @@ func (r *route) use(file *ruleFile) {
 }
 
 // list takes the rules from the configuration.
-func (r *route) list(d *document, line int, entries ...string) {
+func (r *route) list(d *document, f *fields, key string, entries ...string) {
 	a, err := vsockproxy.ParseAllowlist(entries...)
 	if err != nil {
-		d.wrong(line, "%s", strings.Replace(plain(err), "entry 1 of the allowlist: ", "", 1))
+		d.wrong(f.at(key), "%s: %s", key, withoutEntry(err))
 		return
 	}
 	r.proxy.Allow = a
@@ -350,7 +355,7 @@ func plain(err error) string {
 
 // optionNames translate the names of the API into those of the file.
 var optionNames = strings.NewReplacer(
-	"Proxy.Target: ", "target: ",
-	"Proxy.Route: ", "",
+	"Proxy.Target", "target",
+	"Proxy.Route", "to_enclave",
 	"Proxy.AddressFamily", "address_family",
 )

@@ -144,10 +144,14 @@ func (f *fields) scalar(key, want string, tags ...string) string {
 
 func (f *fields) text(key, want string) string { return f.scalar(key, want, "!!str") }
 
-// number reads a number that is more than zero, since zero would mean the default
+// limit reads a number that is more than zero, since zero would mean the default
 // and look like none.
-func (f *fields) number(key string, most int) int {
-	want := fmt.Sprintf("a number from 1 to %d; leave it out for the default", most)
+func (f *fields) limit(key string, most int) int {
+	return f.number(key, most, "; leave it out for the default")
+}
+
+func (f *fields) number(key string, most int, advice string) int {
+	want := fmt.Sprintf("a number from 1 to %d%s", most, advice)
 	text := f.scalar(key, want, "!!int")
 	if text == "" {
 		return 0
