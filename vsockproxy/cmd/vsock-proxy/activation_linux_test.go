@@ -88,7 +88,7 @@ func TestActivation(t *testing.T) {
 	other, _ := fileOf(t, "tcp", "127.0.0.1:0")
 	p := activate(t, "a:a:b", twoRoutes, tcp, plain, other)
 	p.want(t, p.messages, "^READY=1\nSTATUS=2 routes")
-	p.want(t, p.log, `msg=listening route=a address="tcp `+regexp.QuoteMeta(address.String()))
+	p.want(t, p.log, `msg=listening route=a on=systemd address="tcp `+regexp.QuoteMeta(address.String()))
 	p.want(t, p.log, `msg=listening route=b`)
 	for network, address := range map[string]string{"tcp": address.String(), "unix": path} {
 		conn, err := net.Dial(network, address)
@@ -125,7 +125,7 @@ func TestVsockActivation(t *testing.T) {
 	defer func() { _ = f.Close() }()
 	p := activate(t, "a", strings.Replace(twoRoutes, "listen: systemd, target: \"127.0.0.1:2", "listen: \"tcp://127.0.0.1:0\", target: \"127.0.0.1:2", 1), f)
 	p.want(t, p.messages, "^READY=1")
-	p.want(t, p.log, `msg=listening route=a address="vsock `)
+	p.want(t, p.log, `msg=listening route=a on=systemd address="vsock `)
 }
 
 func TestWrongActivation(t *testing.T) {

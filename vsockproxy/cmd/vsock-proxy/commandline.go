@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"regexp"
@@ -167,6 +168,9 @@ func parseCompatible(args []string) (*config, error) {
 	}
 	c.routes = []*route{r}
 	file, err := c.ruleFile(rules)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s (write it, or name another with --config: it says what may be reached, such as \"allowlist: [{address: %s, port: %s}]\")", plain(err), others[1], others[2])
+	}
 	if err != nil {
 		return nil, errors.New(plain(err))
 	}

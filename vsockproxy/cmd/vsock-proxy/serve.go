@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -64,12 +65,12 @@ func (p *program) serve(c *config) error {
 	}
 	defer stopMetrics()
 
-	names := &vsockproxy.CachingResolver{Logger: s.log}
 	ended := make(chan error)
 	for _, b := range bounds {
+		// Each has a cache of names of its own, so that no route's clients push out
+		// the names of another's.
 		proxy := b.proxy
 		proxy.Logger = s.log.With("route", b.name)
-		proxy.Resolver = names
 		proxy.OnEnd = s.counts[b.route].end
 		go func() { ended <- proxy.Serve(ctx, countedListener{b.listener, s.counts[b.route]}) }()
 	}
@@ -166,12 +167,20 @@ func (s *service) reload() {
 		}
 		s.log.Info("the allowlist is loaded", "path", f.path, "entries", len(f.Allowlist().Entries()))
 	}
-	if s.path != "" {
-		if content, err := readFile(s.path); err != nil || string(content) != string(s.content) {
-			s.log.Warn("the configuration has changed since the start, and only files of rules are loaded without a restart", "path", s.path)
-		}
+	if s.path != "" && s.hasChanged() {
+		s.log.Warn("the configuration has changed since the start, and only files of rules are loaded without a restart", "path", s.path)
 	}
 	s.notify.send("READY=1", s.status())
+}
+
+// hasChanged reports whether the configuration reads differently now. It looks at
+// nothing but a file, because reading from a pipe could wait for ever.
+func (s *service) hasChanged() bool {
+	if info, err := os.Stat(s.path); err == nil && !info.Mode().IsRegular() {
+		return false
+	}
+	content, err := readFile(s.path)
+	return err != nil || !bytes.Equal(content, s.content)
 }
 
 // listenAll opens every listener or none.
@@ -216,7 +225,11 @@ func (s *service) listenAll(ctx context.Context) ([]bound, error) {
 		return fail(fmt.Errorf("systemd passes a socket that no route takes%s; a route with that name and \"listen: systemd\" would", namesOf(passed)))
 	}
 	for _, b := range all {
-		s.log.Info("listening", "route", b.name, "address", b.listener.Addr().Network()+" "+b.listener.Addr().String(), "leads", b.words)
+		on := fromSystemd
+		if !b.listen.IsZero() {
+			on = b.listen.String()
+		}
+		s.log.Info("listening", "route", b.name, "on", on, "address", b.listener.Addr().Network()+" "+b.listener.Addr().String(), "leads", b.words)
 	}
 	return all, nil
 }
