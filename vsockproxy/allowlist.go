@@ -79,8 +79,8 @@ func (t target) String() string {
 // as *.co.uk. The list's private part does not count, so a pattern is as wide as it
 // looks: anybody can have a bucket under *.s3.amazonaws.com. Whoever may use a
 // pattern also makes the proxy ask the DNS for names below it, as many as they like.
-// Entries of addresses and networks permit targets that are
-// written as addresses, and not names that lead there.
+// Entries of addresses and networks permit targets that are written as addresses,
+// and not names that lead there.
 //
 // Every name is absolute, with the dot or without: a [Proxy] never completes it
 // by the search list of resolv.conf(5). A name of one label, such as "kms", is thus

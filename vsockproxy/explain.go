@@ -75,6 +75,13 @@ func (r rule) class() string {
 	return ""
 }
 
+// isWide reports whether the rule is of a network that is as wide as the largest
+// that registries get.
+func (r rule) isWide() bool {
+	bits := r.network.Bits()
+	return r.network.IsValid() && r.class() == "" && (bits <= 8 || r.network.Addr().Is6() && bits <= 16)
+}
+
 func (r rule) warnings() []string {
 	var w []string
 	block, _ := specialBlock(r.network.Addr())
@@ -86,6 +93,9 @@ func (r rule) warnings() []string {
 		w = append(w, fmt.Sprintf("this is the service for %s: who reaches it has the credentials of the parent instance or its tasks", class))
 	default:
 		w = append(w, fmt.Sprintf("not public: %s; names on the list may lead there, too", class))
+	}
+	if r.isWide() {
+		w = append(w, "this is a large part of the internet, where anybody can have a server; list names where you can")
 	}
 	if r.below {
 		w = append(w, "by asking for names below "+r.name+", enclaves make the parent send DNS queries, as many as they like, which can carry data out to whoever runs that domain's DNS")

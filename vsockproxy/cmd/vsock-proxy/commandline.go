@@ -176,7 +176,8 @@ func parseCompatible(args []string) (*config, error) {
 	}
 	r.use(file)
 	if err := r.proxy.Check(); err != nil {
-		return nil, fmt.Errorf("%s (the allowlist is %s)", plain(err), rules)
+		text := strings.ReplaceAll(plain(err), "address_family is", "what -4 and -6 say is")
+		return nil, fmt.Errorf("%s (the allowlist is %s)", text, rules)
 	}
 	return c, nil
 }
