@@ -27,7 +27,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	need := 64
+	need := spareDescriptors
 	names := make(map[string]bool)
 	for _, r := range c.routes {
 		need += 2 * r.maxConns()

@@ -275,9 +275,13 @@ func (s *service) warnOfDescriptors() {
 	}
 }
 
+// spareDescriptors are for listeners, lookups, files, metrics, and what forwarding
+// and dialling take for a moment.
+const spareDescriptors = 200
+
 func descriptorWarning(routes []*route) string {
 	limit, ok := descriptorLimit()
-	need := uint64(64) // listeners, lookups, files, metrics
+	need := uint64(spareDescriptors)
 	for _, r := range routes {
 		need += 2 * uint64(r.maxConns())
 	}
