@@ -231,3 +231,22 @@ func ExampleCachingResolver() {
 	_ = &vsockproxy.Proxy{Target: "kms.eu-west-1.amazonaws.com:443", Resolver: names}
 	_ = &vsockproxy.Proxy{Target: "sts.eu-west-1.amazonaws.com:443", Resolver: names, AddressFamily: vsockproxy.IPv4Only}
 }
+
+// What an allowlist permits, for people who check it.
+func ExampleAllowlist_Explain() {
+	allow, err := vsockproxy.ParseAllowlist("kms.eu-west-1.amazonaws.com:443", "10.0.3.0/24:443 cid=16")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, e := range allow.Explain() {
+		fmt.Println(e.Words)
+		for _, w := range e.Warnings {
+			fmt.Println("  warning:", w)
+		}
+	}
+	// Output:
+	// everybody may reach kms.eu-west-1.amazonaws.com, port 443
+	// the enclaves with context ID 16 may reach the addresses of 10.0.3.0/24, port 443
+	//   warning: not public: private (RFC 1918); names on the list may lead there, too
+}

@@ -62,7 +62,7 @@ func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 // Whatever is announced, and however much there is, little of it is in memory.
 func TestMemory(t *testing.T) {
 	// More than all that an image may make Read keep, and its growing buffers.
-	const limit = 4 << 20
+	const limit = 8 << 20
 	announce := func(size uint64) []byte {
 		file := assemble(4, section{eif.Kernel, ""}, section{eif.Cmdline, ""})
 		binary.BigEndian.PutUint64(file[atSizes:], size)

@@ -38,6 +38,7 @@ var may = map[string][]string{
 	module + "/kmsclient":              {module + "/nsm", module + "/internal/cms", module + "/attestation", module + "/internal/es384"},
 	module + "/kmsclient/cmd/kmstool": {module + "/kmsclient", module + "/nsm", module + "/vsockproxy",
 		module + "/internal/cms", module + "/attestation", module + "/internal/es384"},
+	module + "/vsockproxy/cmd/vsock-proxy": {module + "/vsockproxy"},
 }
 
 type goPackage struct {
