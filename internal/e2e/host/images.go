@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -57,7 +58,7 @@ func (c *config) build(ctx context.Context) (*images, error) {
 	if err != nil {
 		return nil, err
 	}
-	testdata, err := packageFolder(ctx, module+"/vsockproxy")
+	source, err := packageFolder(ctx, module+"/vsockproxy")
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,12 @@ func (c *config) build(ctx context.Context) (*images, error) {
 	}
 	applications := newDisk("vsockproxy")
 	applications.file("vsockproxy/vsockproxy.test", 0o755, tests)
-	if err := applications.tree("vsockproxy/testdata", os.DirFS(filepath.Join(testdata, "testdata"))); err != nil {
+	pattern, err := vsockTests(os.DirFS(source))
+	if err != nil {
+		return nil, err
+	}
+	applications.file("vsockproxy/run", 0o644, []byte(pattern))
+	if err := applications.tree("vsockproxy/testdata", os.DirFS(filepath.Join(source, "testdata"))); err != nil {
 		return nil, err
 	}
 	for n, d := range []*disk{boot, applications} {
@@ -92,6 +98,34 @@ func (c *config) build(ctx context.Context) (*images, error) {
 func packageFolder(ctx context.Context, path string) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", path).Output()
 	return strings.TrimSpace(string(out)), err
+}
+
+// vsockTests is the pattern for -test.run that picks the tests that use AF_VSOCK where
+// there is one: those that say so in their source, and of what they do on every
+// transport, what they do on this. The others run anywhere, and would take minutes
+// under emulation.
+func vsockTests(source fs.FS) (string, error) {
+	files, err := fs.Glob(source, "*_test.go")
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	for _, file := range files {
+		text, err := fs.ReadFile(source, file)
+		if err != nil {
+			return "", err
+		}
+		for _, function := range strings.Split(string(text), "\nfunc ")[1:] {
+			name, _, _ := strings.Cut(function, "(")
+			if strings.HasPrefix(name, "Test") && (strings.Contains(function, "eachTransport(") || strings.Contains(function, "needVsockLoopback(")) {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return "", errors.New("no test of package vsockproxy uses AF_VSOCK; has its setup_test.go changed?")
+	}
+	return "^(" + strings.Join(names, "|") + ")$/vsock", nil
 }
 
 // disk is a ram disk in the making; the first error is that of close.
