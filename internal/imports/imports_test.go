@@ -22,6 +22,10 @@ var testSupport = []string{
 	module + "/internal/imports",
 	module + "/internal/vectors",
 	module + "/internal/vectors/generate",
+	module + "/internal/cpio",
+	module + "/internal/e2e",
+	module + "/internal/e2e/guest",
+	module + "/internal/e2e/host",
 }
 
 // may lists, for each production package, the packages of this module that it

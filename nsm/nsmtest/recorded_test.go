@@ -176,8 +176,10 @@ func compare(t *testing.T, n *NSM, got, want []byte) {
 		return
 	}
 	if value, ok := field(g, kindDescribePCR, "data"); ok {
-		if pcr0 := n.PCR(0); bytes.Equal(value.([]byte), pcr0[:]) {
-			g.(map[any]any)[kindDescribePCR].(map[any]any)["data"] = w.(map[any]any)[kindDescribePCR].(map[any]any)["data"]
+		for index := range 3 { // the image's
+			if pcr := n.PCR(index); pcr != [48]byte{} && bytes.Equal(value.([]byte), pcr[:]) {
+				g.(map[any]any)[kindDescribePCR].(map[any]any)["data"] = w.(map[any]any)[kindDescribePCR].(map[any]any)["data"]
+			}
 		}
 	}
 	if fmt.Sprint(g) != fmt.Sprint(w) {

@@ -23,6 +23,8 @@ import (
 const (
 	machinePC    = "q35"
 	machineNitro = "nitro-enclave"
+	// machineExample is a nitro-enclave machine with the image of examples/enclave.
+	machineExample = "example"
 
 	instanceID = "i-0123456789abcdef0"
 	moduleID   = instanceID + "-enc0123456789abcdef"
@@ -43,7 +45,11 @@ var errNotBooted = errors.New("the guest has not come up")
 // boot boots a machine, a second time if it doesn't come up, and judges it.
 func (c *config) boot(ctx context.Context, name string, i *images) (*machine, error) {
 	for try := 1; ; try++ {
-		m, err := c.bootOnce(ctx, name, i)
+		boot := c.bootOnce
+		if name == machineExample {
+			boot = c.bootExample
+		}
+		m, err := boot(ctx, name, i)
 		if errors.Is(err, errNotBooted) && try == 1 && ctx.Err() == nil {
 			fmt.Printf("e2e: %s: %v; trying again\n", name, err)
 			continue
@@ -95,12 +101,9 @@ func (c *config) bootOnce(ctx context.Context, name string, i *images) (_ *machi
 			return nil, err
 		}
 		m.PCRs = image.PCRs
-		arguments = []string{
-			"-M", "nitro-enclave,vsock=vsock,id=" + moduleID + ",parent-role=" + roleARN + ",parent-id=" + instanceID + ",acpi=on",
-			"-kernel", file, "-serial", "stdio",
-		}
+		arguments = enclaveArguments(file)
 	default:
-		return nil, fmt.Errorf("there are the machines %s and %s", machinePC, machineNitro)
+		return nil, fmt.Errorf("there are the machines %s, %s and %s", machinePC, machineNitro, machineExample)
 	}
 
 	vsock := filepath.Join(dir, "vm.vsock")
@@ -109,18 +112,13 @@ func (c *config) bootOnce(ctx context.Context, name string, i *images) (_ *machi
 		return nil, err
 	}
 	defer w.close()
-	device, err := c.startVsock(ctx, dir, vsock)
+	device, err := c.startVsock(ctx, dir, vsock, guestCID)
 	if err != nil {
 		return nil, err
 	}
 	defer device.end()
 
-	qemu := exec.CommandContext(ctx, c.part("qemu/lib/ld-linux-x86-64.so.2"), append([]string{
-		"--library-path", c.part("qemu/lib"), c.part("qemu/qemu-system-x86_64"),
-		"-L", c.part("firmware"), "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "512",
-		"-display", "none", "-monitor", "none", "-no-reboot",
-		"-chardev", "socket,id=vsock,path=" + filepath.Join(dir, "vhost"),
-	}, arguments...)...)
+	qemu := c.qemu(ctx, dir, arguments)
 	var said bytes.Buffer
 	qemu.Stderr = &said
 	output, err := qemu.StdoutPipe()
@@ -189,6 +187,25 @@ func (c *config) bootOnce(ctx context.Context, name string, i *images) (_ *machi
 	return m, nil
 }
 
+// enclaveArguments have QEMU start an enclave from an image file.
+func enclaveArguments(image string) []string {
+	return []string{
+		// acpi=on is how the kernel finds its devices.
+		"-M", "nitro-enclave,vsock=vsock,id=" + moduleID + ",parent-role=" + roleARN + ",parent-id=" + instanceID + ",acpi=on",
+		"-kernel", image, "-serial", "stdio",
+	}
+}
+
+// qemu is the command that starts a machine, with the vsock device of dir.
+func (c *config) qemu(ctx context.Context, dir string, arguments []string) *exec.Cmd {
+	return exec.CommandContext(ctx, c.part("qemu/lib/ld-linux-x86-64.so.2"), append([]string{
+		"--library-path", c.part("qemu/lib"), c.part("qemu/qemu-system-x86_64"),
+		"-L", c.part("firmware"), "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "512",
+		"-display", "none", "-monitor", "none", "-no-reboot",
+		"-chardev", "socket,id=vsock,path=" + filepath.Join(dir, "vhost"),
+	}, arguments...)...)
+}
+
 // saveRecording keeps the recording that the guest sent, and reads it back.
 func (c *config) saveRecording(name string, compressed []byte) (int, error) {
 	z, err := gzip.NewReader(bytes.NewReader(compressed))
@@ -214,11 +231,11 @@ type vsockDevice struct {
 // tried; the host, which is the parent here, is context ID 2.
 const guestCID = 3
 
-func (c *config) startVsock(ctx context.Context, dir, vsock string) (*vsockDevice, error) {
+func (c *config) startVsock(ctx context.Context, dir, vsock string, cid int) (*vsockDevice, error) {
 	d := &vsockDevice{done: make(chan struct{})}
 	vhost := filepath.Join(dir, "vhost")
 	d.cmd = exec.CommandContext(ctx, c.part("vhost/lib/ld-linux-x86-64.so.2"), "--library-path", c.part("vhost/lib"), c.part("vhost/vhost-device-vsock"),
-		"--vm", fmt.Sprintf("guest-cid=%d,socket=%s,uds-path=%s", guestCID, vhost, vsock))
+		"--vm", fmt.Sprintf("guest-cid=%d,socket=%s,uds-path=%s", cid, vhost, vsock))
 	var said bytes.Buffer
 	d.cmd.Stdout, d.cmd.Stderr = &said, &said
 	if err := d.cmd.Start(); err != nil {

@@ -20,7 +20,7 @@ func main() {
 	var c config
 	flag.StringVar(&c.parts, "machine", "", "`folder` with QEMU, firmware, kernel and vhost-device-vsock, as machine.sh makes it")
 	flag.StringVar(&c.out, "out", "", "`folder` for reports, recordings and consoles")
-	machines := flag.String("on", "q35,nitro-enclave", "the `machines` to boot")
+	machines := flag.String("on", "q35,nitro-enclave,example", "the `machines` to boot")
 	flag.Parse()
 	if c.parts == "" || c.out == "" || flag.NArg() > 0 {
 		flag.Usage()

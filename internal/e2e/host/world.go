@@ -30,6 +30,8 @@ import (
 
 const region = "eu-central-1"
 
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // world is all around the guest: the parent instance with its proxy, KMS, and who
 // signs for AWS.
 type world struct {
@@ -37,6 +39,10 @@ type world struct {
 	kms   *kmstest.Server
 	says  e2e.World
 	vsock string // the guest's socket, for what goes into the guest
+
+	secret     []byte                  // what KMS releases
+	measured   map[int]attestation.PCR // to whom
+	unmeasured bool                    // the PCRs 0 to 2 are zero
 
 	beats  atomic.Int64
 	signed atomic.Int64
@@ -48,7 +54,7 @@ type world struct {
 // there it is PCR16, which the guest extends twice with "hello" and locks before
 // anything else.
 func measuredAtBoot(m *machine) map[int]attestation.PCR {
-	if m.Name == machineNitro {
+	if m.PCRs != nil {
 		return map[int]attestation.PCR{0: m.PCRs[0], 1: m.PCRs[1], 2: m.PCRs[2]}
 	}
 	var pcr attestation.PCR
@@ -60,7 +66,7 @@ func measuredAtBoot(m *machine) map[int]attestation.PCR {
 
 func newWorld(ctx context.Context, m *machine, vsock string) (_ *world, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &world{vsock: vsock, stop: cancel}
+	w := &world{vsock: vsock, stop: cancel, measured: measuredAtBoot(m), unmeasured: m.Name == machinePC}
 	defer func() {
 		if err != nil {
 			w.close()
@@ -73,19 +79,19 @@ func newWorld(ctx context.Context, m *machine, vsock string) (_ *world, err erro
 		return nil, err
 	}
 	var wanted, other []kmstest.Condition
-	for index, value := range measuredAtBoot(m) {
+	for index, value := range w.measured {
 		wanted = append(wanted, kmstest.PCREquals(index, value))
 		value[0] ^= 1
 		other = append(other, kmstest.PCREquals(index, value))
 	}
-	secret := make([]byte, 32)
-	rand.Read(secret)
-	digest := sha256.Sum256(secret)
+	w.secret = make([]byte, 32)
+	rand.Read(w.secret)
+	digest := sha256.Sum256(w.secret)
 	w.says.SHA256 = hex.EncodeToString(digest[:])
-	if w.says.KeyARN, w.says.Sealed, err = w.seal(ctx, wanted, secret); err != nil {
+	if w.says.KeyARN, w.says.Sealed, err = w.seal(ctx, wanted, w.secret); err != nil {
 		return nil, err
 	}
-	if w.says.OtherKeyARN, w.says.OtherSealed, err = w.seal(ctx, other, secret); err != nil {
+	if w.says.OtherKeyARN, w.says.OtherSealed, err = w.seal(ctx, other, w.secret); err != nil {
 		return nil, err
 	}
 	config := w.kms.Config()
@@ -111,6 +117,7 @@ func newWorld(ctx context.Context, m *machine, vsock string) (_ *world, err erro
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /world", w.tell)
 	mux.HandleFunc("POST /sign", w.sign)
+	mux.HandleFunc("POST /visit", w.visit)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	w.ended.Go(func() { _ = server.Serve(ask) })
 	context.AfterFunc(ctx, func() { _ = server.Close() })
@@ -130,9 +137,46 @@ func newWorld(ctx context.Context, m *machine, vsock string) (_ *world, err erro
 	if err != nil {
 		return nil, err
 	}
+	metadata, err := listen(metadataPort)
+	if err != nil {
+		return nil, err
+	}
+	instance := &http.Server{Handler: w.metadata(), ReadHeaderTimeout: time.Minute}
+	w.ended.Go(func() { _ = instance.Serve(metadata) })
+	context.AfterFunc(ctx, func() { _ = instance.Close() })
+
 	proxy := &vsockproxy.Proxy{Target: w.kms.Addr(), Allow: allow, DrainTimeout: time.Millisecond}
 	w.ended.Go(func() { _ = proxy.Serve(ctx, entry) })
 	return w, nil
+}
+
+// metadataPort is where the parent forwards to the instance's metadata service.
+const metadataPort = 8002
+
+// metadata is the instance's metadata service, version 2, as far as credentials of
+// the role need it.
+func (w *world) metadata() http.Handler {
+	const path, role, token = "/latest/meta-data/iam/security-credentials/", "parent-instance", "token"
+	mux := http.NewServeMux()
+	mux.HandleFunc("PUT /latest/api/token", func(res http.ResponseWriter, _ *http.Request) {
+		res.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "21600")
+		_, _ = io.WriteString(res, token)
+	})
+	mux.HandleFunc("GET "+path, func(res http.ResponseWriter, req *http.Request) {
+		switch {
+		case req.Header.Get("X-Aws-Ec2-Metadata-Token") != token:
+			http.Error(res, "no token", http.StatusUnauthorized)
+		case req.URL.Path == path:
+			_, _ = io.WriteString(res, role)
+		default:
+			_ = json.NewEncoder(res).Encode(map[string]string{
+				"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": time.Now().UTC().Format(time.RFC3339),
+				"AccessKeyId": w.says.AccessKeyID, "SecretAccessKey": w.says.SecretAccessKey, "Token": w.says.SessionToken,
+				"Expiration": time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
+			})
+		}
+	})
+	return mux
 }
 
 // close ends all of it.
@@ -251,7 +295,7 @@ func (w *world) judge(m *machine) error {
 			refused[r.ErrorCode]++
 		default:
 			released++
-			for index, want := range measuredAtBoot(m) {
+			for index, want := range w.measured {
 				if r.Attestation.PCRs[index] != want {
 					wrong = fmt.Errorf("%s was answered to PCR%d %s", r.Operation, index, r.Attestation.PCRs[index])
 				}
