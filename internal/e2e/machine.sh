@@ -106,7 +106,7 @@ begin "kernel, firmware, vhost-device-vsock"
 kernel=$(aptin $suite apt-cache depends --important linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
 [ -n "$kernel" ] || unavailable "$suite has no linux-image-cloud-amd64"
 unpack $suite "$work/kernel" "$kernel"
-unpack $suite "$work/firmware" seabios qemu-system-data ipxe-qemu
+unpack $suite "$work/firmware" seabios qemu-system-data
 unpack $sid "$work/vhost" vhost-device-vsock libc6 libgcc-s1
 unpack $suite "$work/debootstrap" debootstrap
 
@@ -128,7 +128,8 @@ end
 begin "a chroot of $suite with a compiler"
 root=$work/chroot
 DEBOOTSTRAP_DIR=$work/debootstrap/usr/share/debootstrap quietly unshare --mount --propagation private \
-	"$work/debootstrap/usr/sbin/debootstrap" --variant=minbase --keyring="$keyring" $suite "$root" "$uri"
+	"$work/debootstrap/usr/sbin/debootstrap" --variant=minbase --keyring="$keyring" $suite "$root" "$uri" ||
+	unavailable "no chroot of $suite; is there a network?"
 cp /etc/resolv.conf /etc/hosts "$root/etc/" 2>/dev/null || true
 aptin $suite apt-config dump | grep -E '^Acquire::' >"$root/etc/apt/apt.conf.d/90keyvouch" || true
 # inside COMMAND runs a command in the chroot; what it mounts goes away with it.
@@ -137,7 +138,8 @@ inside() {
 		mount -t proc proc "$0/proc" && mount --bind /dev "$0/dev" && exec chroot "$0" "$@"' "$root" env DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
 inside apt-get install -y --no-install-recommends gcc libc6-dev make ninja-build meson pkg-config python3 python3-venv bison flex \
-	libglib2.0-dev libcbor-dev libgnutls28-dev libfdt-dev zlib1g-dev
+	libglib2.0-dev libcbor-dev libgnutls28-dev libfdt-dev zlib1g-dev ||
+	unavailable "$suite has not all that QEMU is built with; is there a network?"
 end
 
 begin "source of QEMU"

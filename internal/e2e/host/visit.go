@@ -30,10 +30,10 @@ func (w *world) visit(res http.ResponseWriter, req *http.Request) {
 	dial := (&vsockproxy.Dialer{Endpoint: vsockproxy.HybridVsock(w.vsock, e2e.ServicePort)}).DialContext
 	policy := func(change func(*attestation.Policy)) *attestation.Verifier {
 		p := attestation.Policy{
-			Measurements: []attestation.Measurement{{Name: "the image", PCRs: maps.Clone(w.measured)}},
-			Roots:        []*x509.Certificate{w.pki.Root()},
 			// A PC's PCRs 0 to 2 are zero, as in debug mode.
+			Measurements:     []attestation.Measurement{{Name: "the image", PCRs: maps.Clone(w.measured), UnsafePartial: w.unmeasured}},
 			UnsafeAllowDebug: w.unmeasured,
+			Roots:            []*x509.Certificate{w.pki.Root()},
 		}
 		if change != nil {
 			change(&p)
