@@ -28,11 +28,13 @@
 //
 // A Session is an io.Reader of the NSM's randomness. An enclave starts with
 // little entropy of its own. Linux 6.8 and later with CONFIG_NSM feed the
-// kernel's generator from the NSM; on an older kernel write to it at boot,
-// before the program makes keys:
+// kernel's generator from the NSM; on an older kernel do so at boot, before the
+// program makes keys:
 //
-//	pool, err := os.OpenFile("/dev/random", os.O_WRONLY, 0)
-//	_, err = io.CopyN(pool, session, 256)
+//	err := session.SeedKernel(ctx)
+//
+// The package [github.com/keyvouch/keyvouch/nsm/boot] does this with the other duties
+// of an enclave's first process.
 //
 // # Outside an enclave
 //

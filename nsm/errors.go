@@ -23,8 +23,13 @@ const (
 	// ReasonNoDevice: there is no NSM; the error wraps [ErrNoDevice].
 	ReasonNoDevice Reason = "no-device"
 
-	// ReasonPermission: /dev/nsm is there, but this process may not open it.
+	// ReasonPermission: /dev/nsm is there, but this process may not open it; or it
+	// may not add to the kernel's randomness.
 	ReasonPermission Reason = "permission"
+
+	// ReasonUnsupported: this operating system cannot do it; the error wraps
+	// errors.ErrUnsupported.
+	ReasonUnsupported Reason = "unsupported"
 
 	// ReasonClosed: the session or device was closed; the error wraps
 	// [ErrClosed].

@@ -11,15 +11,17 @@ import (
 const maxRandomSize = 256
 
 // Read fills p with randomness of the NSM, which gives at most 256 bytes per
-// request. It makes the session an io.Reader, for instance to seed the
-// kernel's pool at boot, when an enclave has gathered little entropy of its
-// own. It returns len(p) and nil, or less and an error.
+// request. It makes the session an io.Reader. To seed the kernel at boot, call
+// [Session.SeedKernel]. It returns len(p) and nil, or less and an error.
 //
 // Read takes no context; the driver gives up on a request after 120 seconds. An
 // NSM that keeps answering with only
 // a few bytes fails with [ReasonMalformedResponse] instead of keeping Read busy.
 func (s *Session) Read(p []byte) (int, error) {
-	const op = "Read"
+	return s.readRandom(context.Background(), "Read", p)
+}
+
+func (s *Session) readRandom(ctx context.Context, op string, p []byte) (int, error) {
 	// Four times the requests an honest NSM needs, and a few for short reads.
 	budget := 4*(len(p)/maxRandomSize) + 8
 	n := 0
@@ -29,7 +31,7 @@ func (s *Session) Read(p []byte) (int, error) {
 				"the NSM gives too little randomness per request: %d of %d bytes so far", n, len(p))}
 		}
 		budget--
-		res, err := s.do(context.Background(), op, kindGetRandom, &request.GetRandom{})
+		res, err := s.do(ctx, op, kindGetRandom, &request.GetRandom{})
 		if err != nil {
 			return n, err
 		}

@@ -50,14 +50,18 @@ func (s *server) handle(ctx context.Context, accepted net.Conn, local net.Addr) 
 		attrs = append(attrs, slog.String("target", c.target))
 	}
 	if c.relay != nil {
-		outward := "bytes_to_client"
-		if !s.route.isInbound() {
-			outward = "bytes_to_target"
+		out, in := "bytes_to_target", "bytes_to_enclave"
+		switch {
+		case s.route.isInbound():
+			out = "bytes_to_client"
+		case s.route.kind == routeToParent:
+			out, in = "bytes_to_parent", "bytes_to_client"
+		default:
 			attrs = append(attrs, slog.String("address", c.address.String()))
 		}
 		attrs = append(attrs,
-			slog.Int64(outward, c.relay.toTarget.Load()),
-			slog.Int64("bytes_to_enclave", c.relay.toEnclave.Load()))
+			slog.Int64(out, c.relay.toTarget.Load()),
+			slog.Int64(in, c.relay.toEnclave.Load()))
 	}
 	attrs = append(attrs,
 		slog.Duration("duration", time.Since(began)),
@@ -115,6 +119,9 @@ func (s *server) newRelay(c *connection, far net.Conn) *relay {
 	}
 	r := newRelay(c.accepted, far, s.idleTimeout)
 	r.enclave.early = early
+	if s.route.kind == routeToParent {
+		r.enclave.name, r.target.name = "the client", "the parent"
+	}
 	return r
 }
 

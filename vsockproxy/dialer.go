@@ -69,31 +69,16 @@ type Dialer struct {
 // ends one direction and leaves the other open. Cancelling ctx after DialContext
 // has returned has no effect on it. Errors are *Error.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	usual := DefaultDialTimeout
-	if d.Connect {
-		usual = DefaultConnectTimeout
-	}
-	timeout, err := durationOr("Dialer.Timeout", d.Timeout, usual)
-	if err != nil {
-		return nil, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: ReasonConfig, Detail: err.Error()}
-	}
-	if err := d.Endpoint.checkDial(); err != nil {
-		return nil, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: ReasonEndpoint, Detail: fmt.Sprintf("%v; %s", err, acceptedForms)}
-	}
-	if isPlainHTTP(address) {
-		return nil, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: ReasonPlaintext, Detail: fmt.Sprintf("%q is a port for HTTP without TLS, which the parent could read and change; use an https URL, and do not follow redirects to http", address)}
-	}
-	var asked target
-	if d.Connect {
-		if asked, err = parseTarget(address); err != nil {
-			return nil, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: ReasonConnect, Detail: err.Error()}
-		}
+	timeout, asked, bad := d.check(address)
+	if bad != nil {
+		return nil, bad
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
 	e := d.Endpoint
 	var conn net.Conn
+	var err error
 	switch e.kind {
 	case kindVsock:
 		conn, err = dialVsock(ctx, e.cid, e.port)
@@ -115,6 +100,34 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		return nil, connectError(ctx, e, asked, err)
 	}
 	return conn, nil
+}
+
+// check says what is wrong before anything is dialled, and else how long dialling
+// may take, and what the proxy will be asked for.
+func (d *Dialer) check(address string) (timeout time.Duration, asked target, bad *Error) {
+	fail := func(reason Reason, format string, args ...any) (time.Duration, target, *Error) {
+		return 0, target{}, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: reason, Detail: fmt.Sprintf(format, args...)}
+	}
+	usual := DefaultDialTimeout
+	if d.Connect {
+		usual = DefaultConnectTimeout
+	}
+	timeout, err := durationOr("Dialer.Timeout", d.Timeout, usual)
+	if err != nil {
+		return fail(ReasonConfig, "%v", err)
+	}
+	if err := d.Endpoint.checkDial(); err != nil {
+		return fail(ReasonEndpoint, "%v; %s", err, acceptedForms)
+	}
+	if isPlainHTTP(address) {
+		return fail(ReasonPlaintext, "%q is a port for HTTP without TLS, which the parent could read and change; use an https URL, and do not follow redirects to http", address)
+	}
+	if d.Connect {
+		if asked, err = parseTarget(address); err != nil {
+			return fail(ReasonConnect, "%v", err)
+		}
+	}
+	return timeout, asked, nil
 }
 
 // connectError completes an error about the proxy's answer, or makes one for an

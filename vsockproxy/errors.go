@@ -67,6 +67,9 @@ const (
 	// ReasonEncryptedHello: the ClientHello is an encrypted one (ECH), whose
 	// server cannot be seen.
 	ReasonEncryptedHello Reason = "encrypted-client-hello"
+	// ReasonProxyHeader: a connection does not begin with a proper PROXY header of
+	// version 2.
+	ReasonProxyHeader Reason = "bad-proxy-header"
 	// ReasonLimit: the peer has as many connections open as it may.
 	ReasonLimit Reason = "connection-limit"
 	// ReasonListener: the listener of a Proxy was closed or broke for good.
@@ -84,7 +87,7 @@ const (
 // at most 256 bytes.
 type Error struct {
 	// Op is what was being done: "parse", "load", "watch", "dial", "listen", "resolve",
-	// "serve", "connect" (what a proxy that was reached says, or fails to say, about
+	// "serve", "loopback", "heartbeat", "connect" (what a proxy that was reached says, or fails to say, about
 	// the target), or "handshake" (what a client of a proxy says about where it wants
 	// to go).
 	Op string

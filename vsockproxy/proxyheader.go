@@ -10,6 +10,7 @@ import (
 const (
 	proxySignature = "\r\n\r\n\x00\r\nQUIT\n"
 	proxyCommand   = 0x21 // version 2, command PROXY
+	proxyLocal     = 0x20 // version 2, command LOCAL
 	proxyUnknown   = 0x00 // family and transport: neither IPv4 nor IPv6
 	proxyTCP4      = 0x11
 	proxyTCP6      = 0x21

@@ -10,8 +10,8 @@ import (
 )
 
 // Route says how a [Proxy] learns where a connection is to go. Make one with
-// [To], [Connect], [ServerName], [ToEnclave] or [ToEnclaveProxyV2]. It is a
-// comparable value and safe to copy. The zero Route is none: the Proxy then has
+// [To], [Connect], [ServerName], [ToEnclave], [ToEnclaveProxyV2] or, inside the
+// enclave, [ToParent]. It is a comparable value and safe to copy. The zero Route is none: the Proxy then has
 // its Target.
 //
 // Constructors do not fail; what they were given is checked by Serve.
@@ -22,6 +22,7 @@ type Route struct {
 	target  string
 	port    uint16
 	enclave Endpoint
+	parent  Dialer // of the route ToParent, whose target is what it asks for
 }
 
 type routeKind uint8
@@ -33,6 +34,7 @@ const (
 	routeServerName
 	routeToEnclave
 	routeToEnclaveProxyV2
+	routeToParent
 )
 
 // To is the route of every connection to one target, "host:port", which must be
@@ -94,6 +96,21 @@ func ToEnclave(e Endpoint) Route { return Route{kind: routeToEnclave, enclave: e
 // for logs: the parent writes it, and can write anything.
 func ToEnclaveProxyV2(e Endpoint) Route { return Route{kind: routeToEnclaveProxyV2, enclave: e} }
 
+// ToParent is for a [Proxy] inside the enclave, as a way out for programs that
+// cannot be given a [Dialer]: it listens on the enclave's loopback interface (see
+// [ListenLoopback]) and forwards every connection to where d leads. address is
+// what d is to ask for if d.Connect is set, "host:port", and else may be empty. It
+// is never the client that chooses, unless d does without Connect and the parent's
+// proxy lets it. [Proxy.Allow] must be left empty: what may be reached is the
+// parent's to say.
+//
+// What goes through must be TLS or its like, as with every Dialer, and must end in
+// the program that connects. Port 80 is refused when Serve begins, with
+// [ReasonPlaintext]. d.Timeout bounds the dialling; Proxy.DialTimeout does not.
+func ToParent(d Dialer, address string) Route {
+	return Route{kind: routeToParent, parent: d, target: address}
+}
+
 // String describes r for people.
 func (r Route) String() string {
 	switch r.kind {
@@ -107,6 +124,11 @@ func (r Route) String() string {
 		return "to the enclave at " + r.enclave.String()
 	case routeToEnclaveProxyV2:
 		return "to the enclave at " + r.enclave.String() + ", with a PROXY header"
+	case routeToParent:
+		if r.target == "" {
+			return "to the parent at " + r.parent.Endpoint.String()
+		}
+		return "to " + r.target + " by the parent at " + r.parent.Endpoint.String()
 	}
 	return "none"
 }
@@ -129,12 +151,21 @@ func (p *Proxy) checkRoute() (Route, target, func() Allowlist, error) {
 	if err := p.AddressFamily.check(); err != nil {
 		return fail(configError("Proxy.AddressFamily: %v", err))
 	}
-	if r.isInbound() {
+	switch {
+	case r.isInbound():
 		if err := r.enclave.checkDial(); err != nil {
 			return fail(configError("%s: %v; %s", field, err, acceptedForms))
 		}
+	case r.kind == routeToParent:
+		if _, _, err := r.parent.check(r.target); err != nil {
+			err.Op, err.Endpoint = "serve", Endpoint{}
+			err.Detail = field + ": " + err.Detail
+			return fail(err)
+		}
+	}
+	if r.isInbound() || r.kind == routeToParent {
 		if len(p.Allow.entries) > 0 || p.AllowFrom != nil {
-			return fail(configError("Proxy.Allow or Proxy.AllowFrom is set, and a route to an enclave has no use for it: it does not restrict clients"))
+			return fail(configError("Proxy.Allow or Proxy.AllowFrom is set, and the route %v has no use for it: it does not restrict clients", r))
 		}
 		return r, target{}, nil, nil
 	}
@@ -173,6 +204,8 @@ func (s *server) reach(ctx context.Context, c *connection) (net.Conn, error) {
 		return s.reachByServerName(ctx, c)
 	case routeToEnclave, routeToEnclaveProxyV2:
 		return s.reachEnclave(ctx, c)
+	case routeToParent:
+		return s.reachParent(ctx, c)
 	}
 	return s.reachTarget(ctx, c, s.target)
 }

@@ -24,6 +24,8 @@ func TestServeRefusesBadRoutes(t *testing.T) {
 	allow := mustAllow(t, "kms.eu-west-1.amazonaws.com:443")
 	const good = "kms.eu-west-1.amazonaws.com:443"
 	enclave := ToEnclave(Vsock(16, 8443))
+	parent := Dialer{Endpoint: Vsock(ParentCID, 8000)}
+	asking := Dialer{Endpoint: Vsock(ParentCID, 8000), Connect: true}
 	for _, test := range []struct {
 		name   string
 		proxy  Proxy
@@ -41,7 +43,13 @@ func TestServeRefusesBadRoutes(t *testing.T) {
 		{"ToEnclave nowhere", Proxy{Route: ToEnclave(Endpoint{})}, ReasonConfig, "endpoint is empty"},
 		{"ToEnclave any", Proxy{Route: ToEnclave(Vsock(AnyCID, 8443))}, ReasonConfig, "for listening"},
 		{"ToEnclaveProxyV2 port 0", Proxy{Route: ToEnclaveProxyV2(TCP("127.0.0.1:0"))}, ReasonConfig, "port 0"},
-		{"ToEnclave with allowlist", Proxy{Allow: allow, Route: enclave}, ReasonConfig, "a route to an enclave has no use for it"},
+		{"ToEnclave with allowlist", Proxy{Allow: allow, Route: enclave}, ReasonConfig, "to the enclave at vsock://16:8443 has no use for it"},
+		{"ToParent nowhere", Proxy{Route: ToParent(Dialer{}, "")}, ReasonEndpoint, "Proxy.Route: the endpoint is empty"},
+		{"ToParent any", Proxy{Route: ToParent(Dialer{Endpoint: Vsock(AnyCID, 8000)}, "")}, ReasonEndpoint, "for listening"},
+		{"ToParent without TLS", Proxy{Route: ToParent(parent, "name.example:80")}, ReasonPlaintext, "without TLS"},
+		{"ToParent asks for nothing", Proxy{Route: ToParent(asking, "")}, ReasonConnect, "the target is empty; write host:port"},
+		{"ToParent with allowlist", Proxy{Allow: allow, Route: ToParent(asking, "name.example:443")}, ReasonConfig, "to name.example:443 by the parent at vsock://3:8000 has no use for it"},
+		{"ToParent negative timeout", Proxy{Route: ToParent(Dialer{Endpoint: parent.Endpoint, Timeout: -1}, "")}, ReasonConfig, "Dialer.Timeout"},
 		{"negative MaxConnsPerCID", Proxy{Route: enclave, MaxConnsPerCID: -1}, ReasonConfig, "Proxy.MaxConnsPerCID"},
 		{"negative HandshakeTimeout", Proxy{Route: enclave, HandshakeTimeout: -1}, ReasonConfig, "Proxy.HandshakeTimeout"},
 		{"negative MaxLifetime", Proxy{Route: enclave, MaxLifetime: -1}, ReasonConfig, "Proxy.MaxLifetime"},
@@ -65,6 +73,7 @@ func TestRouteString(t *testing.T) {
 		"to a.example:443":                  To("a.example:443"),
 		"HTTP CONNECT":                      Connect(),
 		"by server name, to port 443":       ServerName(443),
+		"to the parent at vsock://3:8000":   ToParent(Dialer{Endpoint: Vsock(ParentCID, 8000)}, ""),
 		"to the enclave at vsock://16:8443": ToEnclave(Vsock(16, 8443)),
 		"to the enclave at vsock://16:8443, with a PROXY header": ToEnclaveProxyV2(Vsock(16, 8443)),
 	} {
@@ -146,6 +155,15 @@ func eachRoute(t *testing.T, test func(t *testing.T, begin func(t *testing.T, p 
 					mustWrite(t, conn, string(hello))
 					return conn
 				}}
+			})
+		})
+		t.Run("ToParent", func(t *testing.T) {
+			test(t, func(t *testing.T, p *Proxy, far func(duplex)) *routed {
+				l, parent := tr.listen(t)
+				serveOn(t, l, far)
+				p.Route = ToParent(Dialer{Endpoint: parent, Timeout: time.Minute}, "")
+				r := startInbound(t, p)
+				return &routed{running: r, dial: r.plainDial}
 			})
 		})
 		for name, route := range map[string]func(Endpoint) Route{"ToEnclave": ToEnclave, "ToEnclaveProxyV2": ToEnclaveProxyV2} {
@@ -330,15 +348,15 @@ func TestRoutesCarryEveryByte(t *testing.T) {
 		}
 		for range conns {
 			line := r.log.wantEnd(t, endClosed)
-			outward, inbound := "bytes_to_target", r.preface
-			if line[outward] == nil {
-				outward = "bytes_to_client"
+			out, in := "bytes_to_target", "bytes_to_enclave"
+			switch {
+			case line["bytes_to_parent"] != nil:
+				out, in = "bytes_to_parent", "bytes_to_client"
+			case line["bytes_to_client"] != nil:
+				out, in = "bytes_to_enclave", "bytes_to_client"
 			}
-			toFar, toClient := line[outward], line["bytes_to_enclave"]
-			if outward == "bytes_to_client" {
-				toFar, toClient = toClient, toFar
-			}
-			if toFar != float64(size+len(inbound)) || toClient != float64(size) {
+			toFar, toClient := line[out], line[in]
+			if toFar != float64(size+len(r.preface)) || toClient != float64(size) {
 				t.Errorf("byte counts in %v", line)
 			}
 		}

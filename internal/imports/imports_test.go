@@ -31,6 +31,7 @@ var may = map[string][]string{
 	module + "/attestation/eif":        {module + "/attestation", module + "/internal/es384"},
 	module + "/attestation/cmd/attest": {module + "/attestation", module + "/attestation/eif", module + "/internal/es384"},
 	module + "/nsm":                    nil,
+	module + "/nsm/boot":               {module + "/nsm", module + "/vsockproxy"},
 	module + "/vsockproxy":             nil,
 	module + "/internal/cms":           nil,
 	module + "/internal/es384":         nil,

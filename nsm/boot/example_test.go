@@ -1,0 +1,42 @@
+package boot_test
+
+import (
+	"context"
+	"errors"
+	"log"
+	"log/slog"
+	"os"
+
+	"github.com/keyvouch/keyvouch/nsm"
+	"github.com/keyvouch/keyvouch/nsm/boot"
+)
+
+// The beginning of a program for an enclave, in an image of nitro-cli build-enclave or
+// as its init.
+func ExampleRun() {
+	err := boot.Run(context.Background(), boot.Options{
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		// Only if the kernel has the NSM's driver as a module, and this is the init:
+		// Modules: []string{"/nsm.ko"},
+	})
+	switch {
+	case errors.Is(err, nsm.ErrNoDevice):
+		log.Print("not in an enclave, on a laptop perhaps: ", err)
+	case err != nil:
+		log.Fatal(err) // "boot: " and the step that failed, and what to do
+	}
+	// From here on there are a loopback interface, randomness and the time.
+}
+
+// Set the clock again every now and then: it drifts.
+func ExampleSetClock() {
+	moved, err := boot.SetClock()
+	switch {
+	case errors.Is(err, boot.ErrNoClock), errors.Is(err, errors.ErrUnsupported):
+		log.Print("the clock is the kernel's own: ", err)
+	case err != nil:
+		log.Print(err)
+	default:
+		log.Print("the clock was off by ", moved)
+	}
+}

@@ -1,0 +1,249 @@
+package vsockproxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// MaxProxyHeader bounds a PROXY header with its extensions, in bytes. Ours has 28
+// or 52; a load balancer's may name an endpoint or a client certificate, too.
+const MaxProxyHeader = 4 << 10
+
+// proxyFixed is the part of a header that is always there: signature, version and
+// command, family and transport, and the length of the rest.
+const proxyFixed = len(proxySignature) + 4
+
+// AcceptProxyV2 is for a listener in the enclave that a Proxy with the route
+// [ToEnclaveProxyV2] reaches, or another that writes PROXY headers of version 2
+// (HAProxy, doc/proxy-protocol.txt). It takes the header off each connection, and
+// the connection's RemoteAddr is the client that the header names, a *net.TCPAddr.
+// Put TLS over it, not under it:
+//
+//	listener, err := vsockproxy.Listen(ctx, vsockproxy.Vsock(vsockproxy.AnyCID, 8443))
+//	err = server.ServeTLS(vsockproxy.AcceptProxyV2(listener), "", "")
+//
+// That address is the parent's claim. The parent is not trusted and can write any
+// address, so use it in logs and never to decide who somebody is or what they may
+// do; nor for rate limits that must hold. What is known of the peer itself is under
+// NetConn() net.Conn, which the connections have: over vsock, its RemoteAddr has
+// the context ID.
+//
+// Accept does not wait for headers, so that a client that sends none holds up
+// nobody else. The header is read by the first call of Read or RemoteAddr, which
+// waits for it, DefaultHandshakeTimeout at most since Accept; do not call RemoteAddr
+// in the goroutine that accepts. If it is malformed, longer than MaxProxyHeader, or
+// not there in time, Read fails with an [*Error], [ReasonProxyHeader] or
+// [ReasonTimeout], the connection is closed, and RemoteAddr is the peer's own, as it
+// is for a header that names nobody (the command LOCAL, as of health checks, and
+// families other than IPv4 and IPv6). Extensions are skipped.
+//
+// The header is required, because a connection without one might otherwise send its
+// own.
+func AcceptProxyV2(l net.Listener) net.Listener {
+	return &proxyV2Listener{Listener: l, timeout: DefaultHandshakeTimeout}
+}
+
+type proxyV2Listener struct {
+	net.Listener
+	timeout time.Duration // from Accept to the end of the header
+}
+
+func (l *proxyV2Listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &proxyV2Conn{Conn: conn, timeout: l.timeout, limit: time.Now().Add(l.timeout)}
+	_ = c.SetReadDeadline(time.Time{}) // of a connection that fails, Read will say it
+	return c, nil
+}
+
+// proxyV2Conn is a connection whose header may not have been read yet.
+type proxyV2Conn struct {
+	net.Conn
+	timeout time.Duration
+	limit   time.Time // for the header
+
+	reading sync.Mutex // held by who reads the header
+	header  []byte     // as much of it as has come
+	client  net.Addr   // whom it names, or nil
+	err     error      // what is wrong with it
+
+	mu      sync.Mutex // held while the read deadline is set
+	settled bool       // written with both held
+	until   time.Time  // the read deadline of our user
+}
+
+// settle reads the header, unless that has been done, and says what is wrong with
+// it. When the user's deadline ends it, another call goes on from there.
+func (c *proxyV2Conn) settle() error {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if c.settled {
+		return c.err
+	}
+	client, err := c.readHeader()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if time.Now().Before(c.limit) {
+			return err
+		}
+		err = &Error{Op: "handshake", Reason: ReasonTimeout, Detail: fmt.Sprintf("the PROXY header has not come within %v; does the parent's proxy write one (ToEnclaveProxyV2)?", c.timeout)}
+	}
+	c.client, c.err, c.header = client, err, nil
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = true
+	if err != nil {
+		_ = c.Conn.Close()
+		return err
+	}
+	_ = c.Conn.SetReadDeadline(c.until)
+	return nil
+}
+
+// readHeader reads not one byte beyond the header: the rest is the stream's.
+func (c *proxyV2Conn) readHeader() (net.Addr, error) {
+	if err := c.fill(proxyFixed); err != nil {
+		return nil, err
+	}
+	length, err := proxyLength(c.header)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.fill(proxyFixed + length); err != nil {
+		return nil, err
+	}
+	return parseProxyHeader(c.header)
+}
+
+// fill reads until there are n bytes of header. The first bytes that cannot be one
+// end it: a client of another protocol may wait for an answer.
+func (c *proxyV2Conn) fill(n int) error {
+	for len(c.header) < n {
+		had := len(c.header)
+		c.header = slices.Grow(c.header, n-had)
+		fresh, err := c.Conn.Read(c.header[had:n])
+		c.header = c.header[:had+fresh]
+		if err := checkSignature(c.header); err != nil {
+			return err
+		}
+		switch {
+		case len(c.header) == n:
+		case errors.Is(err, io.EOF) && len(c.header) == 0:
+			return io.EOF // somebody who only looked whether we are there
+		case endsEarly(err):
+			return malformed(ReasonProxyHeader, "the peer left in the middle of the PROXY header")
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// checkSignature checks as much of it as there is.
+func checkSignature(header []byte) error {
+	n := min(len(header), len(proxySignature))
+	if string(header[:n]) == proxySignature[:n] {
+		return nil
+	}
+	if bytes.HasPrefix(header, []byte("PROXY ")) {
+		return malformed(ReasonProxyHeader, "the PROXY header is one of version 1; let the sender write version 2")
+	}
+	return malformed(ReasonProxyHeader, "the connection does not begin with a PROXY header; does the parent's proxy write one (ToEnclaveProxyV2)?")
+}
+
+// proxyLength returns how long the header is beyond its fixed part.
+func proxyLength(fixed []byte) (int, error) {
+	if version := fixed[len(proxySignature)] >> 4; version != proxyCommand>>4 {
+		return 0, malformed(ReasonProxyHeader, "the PROXY header is of version %d; version 2 is the only one with this signature", version)
+	}
+	length := int(binary.BigEndian.Uint16(fixed[proxyFixed-2:]))
+	if proxyFixed+length > MaxProxyHeader {
+		return 0, malformed(ReasonProxyHeader, "the PROXY header is %d bytes long; the limit is %d", proxyFixed+length, MaxProxyHeader)
+	}
+	return length, nil
+}
+
+// parseProxyHeader returns the client that a complete header names, or nil if it
+// names nobody.
+func parseProxyHeader(header []byte) (net.Addr, error) {
+	command, kind, rest := header[len(proxySignature)], header[len(proxySignature)+1], header[proxyFixed:]
+	switch command {
+	case proxyCommand:
+	case proxyLocal:
+		return nil, nil
+	default:
+		return nil, malformed(ReasonProxyHeader, "the PROXY header has command %d, neither LOCAL nor PROXY", command&0xf)
+	}
+	size := 0 // of an address
+	switch kind {
+	case proxyTCP4:
+		size = 4
+	case proxyTCP6:
+		size = 16
+	default:
+		return nil, nil
+	}
+	// Both addresses, then both ports; what follows are extensions.
+	if len(rest) < 2*size+4 {
+		return nil, malformed(ReasonProxyHeader, "the PROXY header has %d bytes for addresses that take %d", len(rest), 2*size+4)
+	}
+	from, _ := netip.AddrFromSlice(rest[:size])
+	port := binary.BigEndian.Uint16(rest[2*size:])
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(from.Unmap(), port)), nil
+}
+
+// Read reads what follows the header.
+func (c *proxyV2Conn) Read(b []byte) (int, error) {
+	if err := c.settle(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
+}
+
+// RemoteAddr is the client that the header names, once it is there.
+func (c *proxyV2Conn) RemoteAddr() net.Addr {
+	if err := c.settle(); err != nil || c.client == nil {
+		return c.Conn.RemoteAddr()
+	}
+	return c.client
+}
+
+// SetDeadline sets the deadlines of reading and writing.
+func (c *proxyV2Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.Conn.SetWriteDeadline(t))
+}
+
+// SetReadDeadline sets the deadline of Read. While the header is not there, its own
+// limit holds, too.
+func (c *proxyV2Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.until = t
+	if !c.settled && (t.IsZero() || t.After(c.limit)) {
+		t = c.limit
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// CloseWrite ends our direction of the stream and leaves the other open.
+func (c *proxyV2Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return fmt.Errorf("CloseWrite of a %T: %w", c.Conn, errors.ErrUnsupported)
+}
+
+// NetConn is the connection from the peer itself, as [tls.Conn.NetConn] is.
+// Reading from it takes bytes away from c.
+func (c *proxyV2Conn) NetConn() net.Conn { return c.Conn }
