@@ -32,6 +32,43 @@
 //
 //	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 //
+// # Servers inside the enclave
+//
+// [Listen] gives a net.Listener that http.Server and others take. End TLS in the
+// enclave:
+//
+//	listener, err := vsockproxy.Listen(ctx, vsockproxy.Vsock(vsockproxy.AnyCID, 8443))
+//	err = server.ServeTLS(listener, "", "") // with server.TLSConfig
+//
+// Over vsock, a connection's RemoteAddr is a *vsock.Addr of github.com/mdlayher/vsock,
+// whose ContextID is the kernel's word on the peer: [ParentCID] for the parent. Which
+// client the parent forwards for, it can say with PROXY headers, and [AcceptProxyV2]
+// reads them; that is a claim and no more. Give the server a ReadHeaderTimeout: the
+// parent may connect as often as it likes and say nothing.
+//
+// # Programs that cannot be given a dialer
+//
+// For a library or another process that knows only TCP, a [Proxy] inside the enclave
+// forwards from its loopback interface, which [ListenLoopback] brings up:
+//
+//	const kms = "kms.eu-west-1.amazonaws.com:443"
+//	dialer := vsockproxy.Dialer{Endpoint: vsockproxy.Vsock(vsockproxy.ParentCID, 8000), Connect: true}
+//	listener, err := vsockproxy.ListenLoopback(ctx, "127.0.0.1:443")
+//	forwarder := &vsockproxy.Proxy{Route: vsockproxy.ToParent(dialer, kms), Logger: logger}
+//	err = forwarder.Serve(ctx, listener)
+//
+// together with a line in the image's /etc/hosts, which leads the name there:
+//
+//	127.0.0.1 kms.eu-west-1.amazonaws.com
+//
+// The program then connects to https://kms.eu-west-1.amazonaws.com as anywhere, and
+// TLS, which it must speak and verify itself, still runs from the program to KMS. For
+// more services take 127.0.0.2 and so on. A program that honours HTTPS_PROXY needs no
+// /etc/hosts: set HTTPS_PROXY=http://127.0.0.1:3128, listen there, and forward with
+// ToParent(dialer, "") and a dialer without Connect to a parent's proxy with a
+// Connect route, which then gets the program's own request. Nothing that comes through
+// the loopback interface is looked at: without TLS, the parent reads and changes it.
+//
 // # On the parent
 //
 // Listen, and let a [Proxy] serve:
@@ -59,6 +96,7 @@
 //	Connect()         where the client asks to, by HTTP CONNECT
 //	ServerName(443)   to the server named in the first message of TLS (SNI)
 //	ToEnclave(e)      in: from TCP on the parent to an endpoint in the enclave
+//	ToParent(d, a)    for a Proxy inside the enclave, as above
 //
 // Connect is the one for an enclave that talks to several services. Both sides say
 // so, and the enclave then dials real addresses through one vsock port:
@@ -84,7 +122,7 @@
 //
 // and the enclave listens on Vsock(AnyCID, 8443) and serves TLS there. To tell the
 // enclave who the client is, [ToEnclaveProxyV2] puts a PROXY protocol header before
-// the client's first byte.
+// the client's first byte, and [AcceptProxyV2] takes it off again.
 //
 // Whatever the route, TLS passes through the proxy as it is. The allowlist decides,
 // not the client: a client chooses among its entries.
@@ -207,6 +245,9 @@
 // and otherwise "closed", "idle", "lifetime", "broken" or "shutdown".
 //
 // Unix sockets and vsock cannot tell a cut connection from an orderly end, nor
-// can Linux's AF_VSOCK always report a reset. TLS can: treat
-// io.ErrUnexpectedEOF from it as the cut that it is.
+// can Linux's AF_VSOCK always report a reset. TLS says how a stream ends; but Go's
+// crypto/tls reports only a cut inside a record, with io.ErrUnexpectedEOF, and takes a
+// cut between two records for the end (io.EOF). A parent can cut where it likes. So
+// speak protocols that say where their messages end: HTTP does, and net/http reports
+// io.ErrUnexpectedEOF, unless an answer has neither a Content-Length nor chunks.
 package vsockproxy

@@ -2,6 +2,7 @@ package vsockproxy_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -249,4 +250,125 @@ func ExampleAllowlist_Explain() {
 	// everybody may reach kms.eu-west-1.amazonaws.com, port 443
 	// the enclaves with context ID 16 may reach the addresses of 10.0.3.0/24, port 443
 	//   warning: not public: private (RFC 1918); names on the list may lead there, too
+}
+
+// An HTTPS server inside an enclave, and the parent's proxy that leads to it. TLS ends
+// in the enclave; who the client is, the parent only claims.
+func ExampleAcceptProxyV2() {
+	dir, err := os.MkdirTemp("", "proxy")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	// In an enclave and its parent: Vsock(AnyCID, 8443) and Vsock(16, 8443).
+	endpoint := vsockproxy.HybridVsock(filepath.Join(dir, "v.sock"), 8443)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+
+	// In the enclave. A real one makes its key there, and its clients verify the
+	// certificate by an attestation document.
+	made := httptest.NewTLSServer(nil)
+	certificate, client := made.TLS.Certificates[0], made.Client()
+	made.Close()
+	listener, err := vsockproxy.Listen(ctx, endpoint)
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			host, _, _ := net.SplitHostPort(r.RemoteAddr)
+			_, _ = fmt.Fprintf(w, "hello, %s, says the parent", host)
+		}),
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}},
+		ReadHeaderTimeout: 10 * time.Second,
+	}
+	served := make(chan error, 2)
+	go func() { served <- server.ServeTLS(vsockproxy.AcceptProxyV2(listener), "", "") }()
+
+	// On the parent.
+	outside, err := vsockproxy.Listen(ctx, vsockproxy.TCP("127.0.0.1:0"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	proxy := &vsockproxy.Proxy{Route: vsockproxy.ToEnclaveProxyV2(endpoint)}
+	go func() { served <- proxy.Serve(ctx, outside) }()
+
+	// A client, anywhere.
+	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, outside.Addr().String())
+	}
+	resp, err := client.Get("https://example.com/")
+	if err != nil {
+		log.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	fmt.Println(string(body), err)
+	client.CloseIdleConnections()
+
+	fmt.Println("server:", server.Shutdown(ctx), <-served)
+	stop()
+	fmt.Println("proxy:", <-served)
+	// Output:
+	// hello, 127.0.0.1, says the parent <nil>
+	// server: <nil> http: Server closed
+	// proxy: <nil>
+}
+
+// A program that connects to an address of its own machine reaches a server far away,
+// through a forwarder in the enclave and the parent's proxy, and speaks TLS with it.
+func ExampleToParent() {
+	kms := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "this is KMS") }))
+	defer kms.Close()
+	target := kms.Listener.Addr().String()
+	dir, err := os.MkdirTemp("", "proxy")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	endpoint := vsockproxy.HybridVsock(filepath.Join(dir, "v.sock"), 8000)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	served := make(chan error, 2)
+
+	// On the parent.
+	allow, err := vsockproxy.ParseAllowlist(target)
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener, err := vsockproxy.Listen(ctx, endpoint)
+	if err != nil {
+		log.Fatal(err)
+	}
+	proxy := &vsockproxy.Proxy{Route: vsockproxy.Connect(), Allow: allow}
+	go func() { served <- proxy.Serve(ctx, listener) }()
+
+	// In the enclave: "127.0.0.1:443", and /etc/hosts leads the name there.
+	loopback, err := vsockproxy.ListenLoopback(ctx, "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	dialer := vsockproxy.Dialer{Endpoint: endpoint, Connect: true}
+	forwarder := &vsockproxy.Proxy{Route: vsockproxy.ToParent(dialer, target)}
+	go func() { served <- forwarder.Serve(ctx, loopback) }()
+
+	// A program that knows nothing of enclaves. (The dial stands for /etc/hosts.)
+	client := kms.Client()
+	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, loopback.Addr().String())
+	}
+	resp, err := client.Get("https://example.com/")
+	if err != nil {
+		log.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	fmt.Println(string(body), err)
+	client.CloseIdleConnections()
+
+	stop()
+	fmt.Println(<-served, <-served)
+	// Output:
+	// this is KMS <nil>
+	// <nil> <nil>
 }

@@ -1,6 +1,7 @@
 package vsockproxy
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -155,8 +156,7 @@ func checkSignature(header []byte) error {
 	if string(header[:n]) == proxySignature[:n] {
 		return nil
 	}
-	const version1 = "PROXY "
-	if n := min(len(header), len(version1)); string(header[:n]) == version1[:n] {
+	if bytes.HasPrefix(header, []byte("PROXY ")) {
 		return malformed(ReasonProxyHeader, "the PROXY header is one of version 1; let the sender write version 2")
 	}
 	return malformed(ReasonProxyHeader, "the connection does not begin with a PROXY header; does the parent's proxy write one (ToEnclaveProxyV2)?")

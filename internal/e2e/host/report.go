@@ -31,8 +31,8 @@ type machine struct {
 	Name string `json:"name"`
 	// Tries is 2 if it came up at the second try only.
 	Tries int `json:"tries"`
-	// BootSeconds is from the start of QEMU to the guest's first line, RunSeconds
-	// to the end.
+	// BootSeconds is from the start of QEMU to the guest's first line, if it
+	// reports, and RunSeconds to the end.
 	BootSeconds float64           `json:"boot_seconds"`
 	RunSeconds  float64           `json:"run_seconds"`
 	Facts       map[string]string `json:"facts"`
@@ -116,7 +116,11 @@ func (r *report) count() (passed, failed, skipped int) {
 
 // print writes a machine's outcome for people.
 func (m *machine) print(w io.Writer) {
-	fmt.Fprintf(w, "\n%s: up in %.1f s, done in %.1f s", m.Name, m.BootSeconds, m.RunSeconds)
+	fmt.Fprintf(w, "\n%s: ", m.Name)
+	if m.BootSeconds > 0 {
+		fmt.Fprintf(w, "up in %.1f s, ", m.BootSeconds)
+	}
+	fmt.Fprintf(w, "done in %.1f s", m.RunSeconds)
 	if m.Tries > 1 {
 		fmt.Fprintf(w, ", at try %d", m.Tries)
 	}
