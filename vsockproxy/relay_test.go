@@ -13,15 +13,16 @@ import (
 
 // One direction rests for longer than the idle timeout while the other moves.
 func TestMovingConnectionIsNotIdle(t *testing.T) {
-	r := newRelay(nil, nil, time.Millisecond)
-	src := &restingConn{other: r, rests: 5}
-	n, err := r.read(src, make([]byte, 8))
-	if n != 2 || err != nil {
-		t.Fatalf("read %d bytes, %v; want 2 bytes after 5 rests", n, err)
+	src := &restingConn{rests: 5}
+	r := newRelay(src, nil, time.Millisecond)
+	src.other = r
+	if err := r.toTarget.fill(nil); string(r.toTarget.chunk) != "ok" || err != nil {
+		t.Fatalf("read %q, %v; want 2 bytes after 5 rests", r.toTarget.chunk, err)
 	}
+	r.toTarget.release()
 	src.rests = 1
 	src.other = nil
-	if _, err := r.read(src, make([]byte, 8)); !errors.Is(err, errIdle) {
+	if err := r.toTarget.fill(nil); !errors.Is(err, errIdle) {
 		t.Fatalf("error %v with nothing moving, want %v", err, errIdle)
 	}
 }
@@ -47,6 +48,13 @@ func (c *restingConn) Read(b []byte) (int, error) {
 		c.other.touch()
 	}
 	return 0, os.ErrDeadlineExceeded
+}
+
+// runRelay relays and returns how that ended.
+func runRelay(r *relay) error {
+	ended := make(chan error, 1)
+	r.start(0, func(err error) { ended <- err })
+	return <-ended
 }
 
 // pair returns two ends of one connection.
@@ -80,7 +88,7 @@ func TestLastWordsArrive(t *testing.T) {
 	deaf := deafConn{wrapped{target}, make(chan struct{})}
 	r := newRelay(enclave, deaf, time.Hour)
 	ended := make(chan error, 1)
-	go func() { ended <- r.run() }()
+	go func() { ended <- runRelay(r) }()
 
 	mustWrite(t, client, "a request too large")
 	<-deaf.refused
@@ -102,7 +110,7 @@ func TestSilentDeafSideIsCut(t *testing.T) {
 	target, _ := pair(t)
 	r := newRelay(enclave, deafConn{wrapped{target}, make(chan struct{})}, 20*time.Millisecond)
 	ended := make(chan error, 1)
-	go func() { ended <- r.run() }()
+	go func() { ended <- runRelay(r) }()
 	mustWrite(t, client, "hello")
 	wantCut(t, client)
 	if err := <-ended; !errors.Is(err, syscall.EPIPE) {
@@ -127,7 +135,7 @@ func TestAbandonedConnectionEnds(t *testing.T) {
 				leaver = server
 			}
 			ended := make(chan error, 1)
-			go func() { ended <- r.run() }()
+			go func() { ended <- runRelay(r) }()
 			mustWrite(t, client, "hello")
 			wantRead(t, server, "hello")
 			_ = leaver.Close()

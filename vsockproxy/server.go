@@ -29,6 +29,8 @@ type server struct {
 	handshakeTimeout, maxLifetime          time.Duration
 	maxConnsPerCID                         int
 
+	work context.Context // of connections
+
 	slots   chan struct{} // counts connections, capacity MaxConns
 	lookups chan struct{} // counts lookups, capacity MaxConns
 	running sync.WaitGroup
@@ -53,15 +55,16 @@ func (s *server) serve(ctx context.Context, l net.Listener) error {
 	// end with it.
 	work, cancelWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelWork()
+	s.work = work
 
-	err := s.acceptLoop(ctx, work, l)
+	err := s.acceptLoop(ctx, l)
 	close(accepted)
 	closer.Wait()
 	s.drain(cancelWork)
 	return err
 }
 
-func (s *server) acceptLoop(ctx, work context.Context, l net.Listener) error {
+func (s *server) acceptLoop(ctx context.Context, l net.Listener) error {
 	var pause time.Duration
 	for {
 		if !s.waitForSlot(ctx) {
@@ -70,10 +73,8 @@ func (s *server) acceptLoop(ctx, work context.Context, l net.Listener) error {
 		conn, err := l.Accept()
 		if err == nil {
 			pause = 0
-			s.running.Go(func() {
-				defer func() { <-s.slots }()
-				s.handle(work, conn, l.Addr())
-			})
+			s.running.Add(1)
+			go s.handle(conn, l.Addr())
 			continue
 		}
 		<-s.slots
