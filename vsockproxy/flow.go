@@ -2,10 +2,8 @@ package vsockproxy
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync/atomic"
 	"syscall"
 )
@@ -26,9 +24,11 @@ type flow struct {
 	buf   []byte // borrowed
 	chunk []byte // of buf, or early: what is still to be written
 	pipe  *pipe  // borrowed
-	piped int    // bytes in it
+	piped int    // bytes in it, to be written after chunk
 	bulk  bool   // the last read took as much as a small buffer holds, or more
 	err   error  // of the last system call
+
+	unspliceable bool
 }
 
 // run copies, and tells the relay how that ended.
@@ -55,81 +55,50 @@ func (f *flow) copy() (err error) {
 
 func (f *flow) holds() bool { return len(f.chunk) > 0 || f.piped > 0 }
 
-// fill takes bytes when there are some. It waits as long as the connection as a
-// whole is not idle.
+// fill waits for bytes and takes some.
 func (f *flow) fill(readable func(fd uintptr) bool) error {
-	for {
-		var err error
-		if f.src.raw == nil {
-			err = f.read()
-		} else if err = f.src.raw.Read(readable); err == nil {
+	var err error
+	if f.src.raw != nil {
+		if err = f.src.raw.Read(readable); err == nil {
 			err = f.err
 		}
-		late := err != nil && errors.Is(err, os.ErrDeadlineExceeded)
-		switch {
-		case f.holds():
-			f.relay.touch()
-			if late {
-				return nil
-			}
-			return err
-		case !late:
-			return err
+	} else {
+		if f.buf == nil {
+			f.borrow()
 		}
-		if err := f.relay.wait(f.src.SetReadDeadline); err != nil {
-			return err
-		}
+		var n int
+		n, err = f.src.Read(f.buf)
+		f.chunk = f.buf[:n]
 	}
-}
-
-// read is for connections that are not sockets. Some of those are of no use once a
-// deadline is over (tls.Conn), so it is set for each call.
-func (f *flow) read() error {
-	if err := f.relay.arm(f.src.SetReadDeadline); err != nil {
-		return err
+	if f.holds() {
+		f.relay.touch()
 	}
-	if f.buf == nil {
-		f.borrow()
-	}
-	n, err := f.src.Read(f.buf)
-	f.chunk = f.buf[:n]
 	return err
 }
 
-// flush writes all there is, and like fill waits while the connection is not idle.
+// flush writes all there is.
 func (f *flow) flush(writable func(fd uintptr) bool) error {
 	for f.holds() {
-		var err error
-		if f.dst.raw == nil {
-			err = f.write()
-		} else if err = f.dst.raw.Write(writable); err == nil {
-			err = f.err
-		}
-		switch {
-		case err == nil:
-		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return err
-		case f.holds():
-			if err := f.relay.wait(f.dst.SetWriteDeadline); err != nil {
+		if f.dst.raw != nil {
+			if err := f.dst.raw.Write(writable); err != nil {
 				return err
 			}
+			if f.err != nil {
+				return f.err
+			}
+			continue
+		}
+		n, err := f.dst.Write(f.chunk[:min(len(f.chunk), smallBuffer)])
+		f.wrote(n)
+		f.chunk = f.chunk[n:]
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return io.ErrShortWrite
 		}
 	}
 	return nil
-}
-
-// write is read for writing.
-func (f *flow) write() error {
-	if err := f.relay.arm(f.dst.SetWriteDeadline); err != nil {
-		return err
-	}
-	n, err := f.dst.Write(f.chunk[:min(len(f.chunk), smallBuffer)])
-	f.wrote(n)
-	f.chunk = f.chunk[n:]
-	if err == nil && n == 0 {
-		return io.ErrShortWrite
-	}
-	return err
 }
 
 func (f *flow) wrote(n int) {
@@ -140,17 +109,17 @@ func (f *flow) wrote(n int) {
 }
 
 func (f *flow) writeError(err error) error {
-	if errors.Is(err, errIdle) || errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("write to %s: %w", f.dst.name, err)
-	}
-	return &goneError{f.dst, err}
+	return &sideError{op: "write to", side: f.dst, gone: !errors.Is(err, net.ErrClosed), err: err}
 }
 
 func (f *flow) readEnd(err error) error {
 	if !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read from %s: %w", f.src.name, err)
+		return &sideError{op: "read from", side: f.src, err: err}
 	}
 	f.src.ended.Store(true)
+	if f.dst.ended.Load() {
+		return nil // the relay closes both
+	}
 	// Failing here means that dst is gone, and the opposite direction, which reads
 	// from it, finds that out without losing what dst sent.
 	if half, ok := f.dst.Conn.(interface{ CloseWrite() error }); ok {

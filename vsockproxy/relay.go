@@ -31,16 +31,15 @@ type relay struct {
 	began time.Time
 	moved atomic.Int64 // time of the last progress in either direction, since began
 
-	mu    sync.Mutex // held while a deadline is set, so that shorten has the last word
-	idle  time.Duration
-	first error // what ended the relay, if not the ends of both streams
-
 	halfClose time.Duration // bounds idle once one direction has ended
-	lifetime  *time.Timer   // cuts, if lifetimes are limited
-	expired   atomic.Bool   // lifetime has cut
+	lifetime  time.Duration // zero: no limit
+	done      func(error)
 
-	running atomic.Int32 // flows
-	done    func(error)
+	mu      sync.Mutex
+	idle    time.Duration
+	timer   *time.Timer // calls check
+	first   error       // what ended the relay, if not the ends of both streams
+	running int         // flows
 }
 
 // side is one of the two connections of a relay.
@@ -65,14 +64,25 @@ func newRelay(enclave, target net.Conn, idle time.Duration) *relay {
 	return r
 }
 
-// goneError is a failed write: side takes no more bytes.
-type goneError struct {
+// sideError is a failure of one side. Its text is made when it is asked for: most
+// relays end with one, and often nobody listens to what it says.
+type sideError struct {
+	op   string // "read from" or "write to"
 	side *side
+	gone bool // side takes no more bytes, and that is all
 	err  error
 }
 
-func (e *goneError) Error() string { return fmt.Sprintf("write to %s: %v", e.side.name, e.err) }
-func (e *goneError) Unwrap() error { return e.err }
+func (e *sideError) Error() string { return e.op + " " + e.side.name + ": " + e.err.Error() }
+func (e *sideError) Unwrap() error { return e.err }
+
+// isGone returns the side that takes no more bytes, if that is what err says.
+func isGone(err error) *side {
+	if e, ok := err.(*sideError); ok && e.gone {
+		return e.side
+	}
+	return nil
+}
 
 // start relays in two goroutines of its own. Once both connections are closed, one
 // of them calls done, with nil when both sides ended their streams, else with the
@@ -84,17 +94,13 @@ func (e *goneError) Unwrap() error { return e.err }
 //
 // A lifetime of zero is none.
 func (r *relay) start(lifetime time.Duration, done func(error)) {
-	r.done = done
-	r.running.Store(2)
-	if lifetime > 0 {
-		r.lifetime = time.AfterFunc(lifetime, func() {
-			r.expired.Store(true)
-			r.cut()
-		})
-	}
-	r.armBoth()
-	// Nothing of the caller's stack, which has grown while it dialled, is kept for
-	// as long as the connection is idle.
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lifetime, r.done, r.running = lifetime, done, 2
+	// One timer for both connections and both directions is much cheaper than a
+	// deadline for each read and write.
+	r.timer = time.AfterFunc(time.Until(r.deadline()), r.check)
+	// Nothing is kept of the caller's stack, which has grown while it dialled.
 	go r.toTarget.run()
 	go r.toEnclave.run()
 }
@@ -104,13 +110,16 @@ func (r *relay) end(err error) {
 	if err != nil {
 		r.fail(err)
 	}
-	if r.running.Add(-1) > 0 {
-		return
+	r.mu.Lock()
+	r.running--
+	last := r.running == 0
+	if last {
+		r.timer.Stop()
 	}
-	if r.lifetime != nil {
-		r.lifetime.Stop()
+	r.mu.Unlock()
+	if last {
+		r.done(r.close())
 	}
-	r.done(r.close())
 }
 
 func (r *relay) fail(err error) {
@@ -119,7 +128,7 @@ func (r *relay) fail(err error) {
 		r.first = err
 	}
 	r.mu.Unlock()
-	if errors.As(err, new(*goneError)) {
+	if isGone(err) != nil {
 		// Let the opposite direction run to its end, so that a target's
 		// early refusal, say, reaches the enclave whole.
 		r.shorten(partingTimeout)
@@ -129,41 +138,69 @@ func (r *relay) fail(err error) {
 }
 
 func (r *relay) close() error {
-	err := r.first
-	var gone *goneError
-	if errors.As(err, &gone) && gone.side.ended.Load() {
-		err = nil
-	}
-	if err != nil {
+	if gone := isGone(r.first); r.first != nil && (gone == nil || !gone.ended.Load()) {
 		r.cut()
-		if r.expired.Load() {
-			return errLifetime
-		}
-		return err
+		return r.first
 	}
 	return errors.Join(closeConn(r.enclave.Conn), closeConn(r.target.Conn))
 }
 
-// shorten lowers the idle timeout, also for reads and writes that are waiting.
-func (r *relay) shorten(idle time.Duration) {
+// check is called when the relay has been idle for too long unless something has
+// moved, or has lasted as long as it may.
+func (r *relay) check() {
 	r.mu.Lock()
-	r.touch()
-	r.idle = min(r.idle, idle)
+	if r.running == 0 {
+		r.mu.Unlock()
+		return
+	}
+	var err error
+	switch left := time.Until(r.deadline()); {
+	case r.lifetime > 0 && time.Since(r.began) >= r.lifetime:
+		err = errLifetime
+	case left > 0:
+		r.timer.Reset(left)
+	default:
+		err = r.idleError()
+	}
 	r.mu.Unlock()
-	r.armBoth()
+	if err != nil {
+		r.fail(err)
+	}
 }
 
-// armBoth sets the deadlines of both connections.
-func (r *relay) armBoth() {
-	r.armSide(&r.enclave)
-	r.armSide(&r.target)
+func (r *relay) idleError() error {
+	for _, s := range []*side{&r.enclave, &r.target} {
+		if s.ended.Load() {
+			return fmt.Errorf("%w, which is at most %v because %s has ended its stream", errIdle, r.halfClose, s.name)
+		}
+	}
+	return errIdle
 }
 
-// armSide contains panics, because it may be called about a side that has failed,
-// and by a goroutine that copies from the other one.
-func (r *relay) armSide(s *side) (err error) {
-	defer contain(&err)
-	return r.arm(s.SetDeadline)
+// deadline is when the connection becomes idle unless something moves, or has lasted
+// as long as it may. One direction may rest as long as the other moves: a long
+// download is not idle. The caller holds mu.
+func (r *relay) deadline() time.Time {
+	// Two additions, because the sum of the durations may overflow; a Time does
+	// not.
+	idle := r.began.Add(time.Duration(r.moved.Load())).Add(r.idle)
+	if end := r.began.Add(r.lifetime); r.lifetime > 0 && end.Before(idle) {
+		return end
+	}
+	return idle
+}
+
+func (r *relay) touch() { r.moved.Store(int64(time.Since(r.began))) }
+
+// shorten lowers the idle timeout and begins it anew.
+func (r *relay) shorten(idle time.Duration) {
+	r.touch()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idle = min(r.idle, idle)
+	if r.running > 0 {
+		r.timer.Reset(time.Until(r.deadline()))
+	}
 }
 
 // cut closes both connections at once and may be called at any time.
@@ -176,10 +213,13 @@ func (r *relay) cut() {
 // as far as the transport can say so: TCP sends a reset. Unix sockets and vsock
 // have no such thing; there TLS, whose end is authenticated, tells the difference.
 //
-// It may be called by goroutines that contain no panics of conn.
+// Panics of conn are contained, because callers have other connections to cut.
 func abort(conn net.Conn) {
 	_ = resetOnClose(conn)
-	_ = closeConn(conn)
+	if closeConn(conn) != nil {
+		// What is not closed may still wake by a deadline.
+		_ = wake(conn)
+	}
 }
 
 func resetOnClose(conn net.Conn) (err error) {
@@ -190,49 +230,17 @@ func resetOnClose(conn net.Conn) (err error) {
 	return nil
 }
 
-// closeConn closes conn. Its error is that of a panic, and no other matters.
+// closeConn closes conn. Its error is that of a panic; no other matters.
 func closeConn(conn net.Conn) (err error) {
 	defer contain(&err)
 	_ = conn.Close()
 	return nil
 }
 
-func (r *relay) touch() { r.moved.Store(int64(time.Since(r.began))) }
-
-// arm sets a deadline of one of the connections.
-func (r *relay) arm(set func(time.Time) error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return set(r.deadline())
-}
-
-func (r *relay) isIdle() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !time.Now().Before(r.deadline())
-}
-
-// wait is called when a deadline of one of the connections is over. It sets the
-// next one, unless the relay is idle.
-func (r *relay) wait(set func(time.Time) error) error {
-	if !r.isIdle() {
-		return r.arm(set)
-	}
-	for _, s := range []*side{&r.enclave, &r.target} {
-		if s.ended.Load() {
-			return fmt.Errorf("%w, which is at most %v because %s has ended its stream", errIdle, r.halfClose, s.name)
-		}
-	}
-	return errIdle
-}
-
-// deadline is when the connection becomes idle unless something moves. One
-// direction may rest as long as the other moves: a long download is not idle.
-// The caller holds mu.
-func (r *relay) deadline() time.Time {
-	// Two additions, because the sum of the durations may overflow; a Time does
-	// not.
-	return r.began.Add(time.Duration(r.moved.Load())).Add(r.idle)
+func wake(conn net.Conn) (err error) {
+	defer contain(&err)
+	_ = conn.SetDeadline(time.Unix(1, 0))
+	return nil
 }
 
 // panicError is a panic that ended one connection and not the process.

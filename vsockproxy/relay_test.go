@@ -4,51 +4,11 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// One direction rests for longer than the idle timeout while the other moves.
-func TestMovingConnectionIsNotIdle(t *testing.T) {
-	src := &restingConn{rests: 5}
-	r := newRelay(src, nil, time.Millisecond)
-	src.other = r
-	if err := r.toTarget.fill(nil); string(r.toTarget.chunk) != "ok" || err != nil {
-		t.Fatalf("read %q, %v; want 2 bytes after 5 rests", r.toTarget.chunk, err)
-	}
-	r.toTarget.release()
-	src.rests = 1
-	src.other = nil
-	if err := r.toTarget.fill(nil); !errors.Is(err, errIdle) {
-		t.Fatalf("error %v with nothing moving, want %v", err, errIdle)
-	}
-}
-
-// restingConn runs into its read deadline a few times, just after the opposite
-// direction has moved.
-type restingConn struct {
-	net.Conn
-	other    *relay
-	rests    int
-	deadline time.Time
-}
-
-func (c *restingConn) SetReadDeadline(d time.Time) error { c.deadline = d; return nil }
-
-func (c *restingConn) Read(b []byte) (int, error) {
-	if c.rests == 0 {
-		return copy(b, "ok"), nil
-	}
-	c.rests--
-	<-time.After(time.Until(c.deadline))
-	if c.other != nil {
-		c.other.touch()
-	}
-	return 0, os.ErrDeadlineExceeded
-}
 
 // runRelay relays and returns how that ended.
 func runRelay(r *relay) error {

@@ -15,16 +15,24 @@ import (
 // stall on packets that are larger.
 const maxVsockWrite = smallBuffer
 
-// rawOf returns the socket of conn, or nil if conn is another type, also one that
-// embeds a socket: its Read and Write may do more than the socket's.
+// rawOf returns the socket of conn, or nil if conn is no stream socket or of
+// another type. One that embeds a socket is such another: its Read and Write may do
+// more than the socket's.
 func rawOf(conn net.Conn) rawConn {
-	switch conn.(type) {
-	case *net.TCPConn, *net.UnixConn, *vsock.Conn:
-		if raw, err := conn.(syscall.Conn).SyscallConn(); err == nil {
-			return raw
+	switch c := conn.(type) {
+	case *net.TCPConn, *vsock.Conn:
+	case *net.UnixConn:
+		if addr := c.LocalAddr(); addr == nil || addr.Network() != "unix" {
+			return nil
 		}
+	default:
+		return nil
 	}
-	return nil
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
 }
 
 func (s *side) isVsock() bool {
@@ -32,13 +40,17 @@ func (s *side) isVsock() bool {
 	return ok
 }
 
-// readable reads once from src, or reports false if there is nothing to be read. It
-// does not hold a buffer while it waits to be called again.
+// readable takes bytes from src once, or reports false if there are none, and then
+// holds nothing until it is called again.
 func (f *flow) readable(fd uintptr) bool {
 	if f.bulk && f.spliceIn(int(fd)) {
-		return f.piped > 0 || f.err != nil
+		if f.piped > 0 || f.err != nil {
+			return true
+		}
+		f.release()
+		return false
 	}
-	if f.buf == nil || f.bulk && len(f.buf) == smallBuffer {
+	if len(f.buf) == 0 || f.bulk && len(f.buf) == smallBuffer {
 		f.release()
 		f.borrow()
 	}
@@ -47,45 +59,53 @@ func (f *flow) readable(fd uintptr) bool {
 		f.release()
 		return false
 	}
-	f.bulk = n >= smallBuffer
 	switch {
 	case err == syscall.ENOTCONN && f.src.isVsock():
-		err = io.EOF // as package vsock has it
+		n, err = 0, io.EOF // as package vsock has it
 	case err != nil:
 		n, err = 0, os.NewSyscallError("read", err)
 	case n == 0:
 		err = io.EOF
 	}
+	f.bulk = n >= smallBuffer
 	f.chunk, f.err = f.buf[:n], err
 	return true
 }
 
-// writable writes as much to dst as it takes, and reports whether that is all.
+// writable writes all there is, or reports false if dst does not take it now.
 func (f *flow) writable(fd uintptr) bool {
-	if f.piped > 0 {
-		return f.spliceOut(int(fd))
-	}
-	limit := len(f.chunk)
-	if f.dst.isVsock() {
-		limit = maxVsockWrite
-	}
-	for len(f.chunk) > 0 {
-		n, err := retry(syscall.Write, int(fd), f.chunk[:min(len(f.chunk), limit)])
+	for f.err = nil; f.err == nil && f.holds(); {
+		var err error
+		if len(f.chunk) > 0 {
+			err = f.writeChunk(int(fd))
+		} else {
+			err = f.spliceOut(int(fd))
+		}
 		if err == syscall.EAGAIN {
 			return false
 		}
-		if err == nil && n == 0 {
-			err = io.ErrShortWrite
-		}
-		if err != nil {
-			f.err = os.NewSyscallError("write", err)
-			return true
-		}
-		f.wrote(n)
-		f.chunk = f.chunk[n:]
+		f.err = err
 	}
-	f.err = nil
 	return true
+}
+
+func (f *flow) writeChunk(fd int) error {
+	limit := len(f.chunk)
+	if f.dst.isVsock() {
+		limit = min(limit, maxVsockWrite)
+	}
+	n, err := retry(syscall.Write, fd, f.chunk[:limit])
+	switch {
+	case err == syscall.EAGAIN:
+		return err
+	case err != nil:
+		return os.NewSyscallError("write", err)
+	case n == 0:
+		return io.ErrShortWrite
+	}
+	f.wrote(n)
+	f.chunk = f.chunk[n:]
+	return nil
 }
 
 // retry repeats a system call that a signal has interrupted.
