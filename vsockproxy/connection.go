@@ -11,7 +11,6 @@ import (
 // connection is one connection that was accepted, and what its log line will say.
 type connection struct {
 	accepted net.Conn
-	local    net.Addr // of the listener
 	began    time.Time
 	leave    func()
 	target   string         // once known
@@ -34,8 +33,8 @@ const (
 
 // handle serves one connection from accept to log line. It returns once the
 // connection is relayed or has failed.
-func (s *server) handle(accepted net.Conn, local net.Addr) {
-	c := &connection{accepted: accepted, local: local, began: time.Now()}
+func (s *server) handle(accepted net.Conn) {
+	c := &connection{accepted: accepted, began: time.Now()}
 	if err := s.forward(c); err != nil {
 		s.finish(c, err)
 	}
@@ -93,7 +92,7 @@ func (s *server) finish(c *connection, err error) {
 	if !s.log.Enabled(s.work, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("peer", peerName(c.accepted, c.local))}
+	attrs := []slog.Attr{slog.String("peer", peerName(c.accepted, s.listener))}
 	if c.target != "" {
 		attrs = append(attrs, slog.String("target", c.target))
 	}
@@ -154,11 +153,11 @@ func endOf(err error, cut bool) string {
 }
 
 // peerName names the peer of conn. A client of a Unix socket has no address, so
-// the socket's own stands for it.
-func peerName(conn net.Conn, local net.Addr) string {
+// the listener's stands for it.
+func peerName(conn net.Conn, l net.Listener) string {
 	addr := conn.RemoteAddr()
 	if addr == nil || addr.String() == "" || addr.String() == "@" {
-		addr = local
+		addr = l.Addr()
 	}
 	if addr == nil {
 		return "unknown"
