@@ -4,49 +4,72 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// One direction rests for longer than the idle timeout while the other moves.
+// runRelay relays and returns how that ended.
+func runRelay(r *relay) error {
+	ended := make(chan error, 1)
+	r.start(0, func(err error) { ended <- err })
+	return <-ended
+}
+
+// One direction rests for much longer than the idle timeout while the other moves.
 func TestMovingConnectionIsNotIdle(t *testing.T) {
-	r := newRelay(nil, nil, time.Millisecond)
-	src := &restingConn{other: r, rests: 5}
-	n, err := r.read(src, make([]byte, 8))
-	if n != 2 || err != nil {
-		t.Fatalf("read %d bytes, %v; want 2 bytes after 5 rests", n, err)
+	const idle = 100 * time.Millisecond
+	client, enclave := pair(t)
+	target, server := pair(t)
+	r := newRelay(enclave, target, idle)
+	ended := make(chan error, 1)
+	go func() { ended <- runRelay(r) }()
+	began := time.Now()
+	message := make([]byte, 1)
+	for time.Since(began) < 5*idle {
+		// However slow the machine is, the relay may not end by the clock that it
+		// goes by itself.
+		if _, err := client.Write(message); err != nil {
+			break
+		}
+		if _, err := io.ReadFull(server, message); err != nil {
+			break
+		}
 	}
-	src.rests = 1
-	src.other = nil
-	if _, err := r.read(src, make([]byte, 8)); !errors.Is(err, errIdle) {
-		t.Fatalf("error %v with nothing moving, want %v", err, errIdle)
+	select {
+	case err := <-ended:
+		t.Skipf("this machine stood still for %v: %v", idle, err)
+	default:
+	}
+	err := <-ended
+	if !errors.Is(err, errIdle) {
+		t.Errorf("the relay ended with %v, want %v", err, errIdle)
+	}
+	if rested := time.Since(r.began) - time.Duration(r.moved.Load()); rested < idle {
+		t.Errorf("ended %v after the last byte, want at least %v", rested, idle)
 	}
 }
 
-// restingConn runs into its read deadline a few times, just after the opposite
-// direction has moved.
-type restingConn struct {
-	net.Conn
-	other    *relay
-	rests    int
-	deadline time.Time
-}
-
-func (c *restingConn) SetReadDeadline(d time.Time) error { c.deadline = d; return nil }
-
-func (c *restingConn) Read(b []byte) (int, error) {
-	if c.rests == 0 {
-		return copy(b, "ok"), nil
+// What a timer finds decides, not when it was set: it never ends a relay early.
+func TestCheckMeasuresFromTheLastByte(t *testing.T) {
+	_, enclave := pair(t)
+	target, _ := pair(t)
+	r := newRelay(enclave, target, time.Hour)
+	ended := make(chan error, 1)
+	r.start(0, func(err error) { ended <- err })
+	r.check() // as if the timer were early
+	r.moved.Store(int64(-time.Hour))
+	select {
+	case err := <-ended:
+		t.Fatalf("ended with %v before its time", err)
+	default:
 	}
-	c.rests--
-	<-time.After(time.Until(c.deadline))
-	if c.other != nil {
-		c.other.touch()
+	r.check()
+	if err := <-ended; !errors.Is(err, errIdle) {
+		t.Errorf("the relay ended with %v, want %v", err, errIdle)
 	}
-	return 0, os.ErrDeadlineExceeded
+	r.check() // of a timer that was on its way
 }
 
 // pair returns two ends of one connection.
@@ -80,7 +103,7 @@ func TestLastWordsArrive(t *testing.T) {
 	deaf := deafConn{wrapped{target}, make(chan struct{})}
 	r := newRelay(enclave, deaf, time.Hour)
 	ended := make(chan error, 1)
-	go func() { ended <- r.run() }()
+	go func() { ended <- runRelay(r) }()
 
 	mustWrite(t, client, "a request too large")
 	<-deaf.refused
@@ -102,7 +125,7 @@ func TestSilentDeafSideIsCut(t *testing.T) {
 	target, _ := pair(t)
 	r := newRelay(enclave, deafConn{wrapped{target}, make(chan struct{})}, 20*time.Millisecond)
 	ended := make(chan error, 1)
-	go func() { ended <- r.run() }()
+	go func() { ended <- runRelay(r) }()
 	mustWrite(t, client, "hello")
 	wantCut(t, client)
 	if err := <-ended; !errors.Is(err, syscall.EPIPE) {
@@ -127,7 +150,7 @@ func TestAbandonedConnectionEnds(t *testing.T) {
 				leaver = server
 			}
 			ended := make(chan error, 1)
-			go func() { ended <- r.run() }()
+			go func() { ended <- runRelay(r) }()
 			mustWrite(t, client, "hello")
 			wantRead(t, server, "hello")
 			_ = leaver.Close()
@@ -141,7 +164,7 @@ func TestAbandonedConnectionEnds(t *testing.T) {
 
 // The bound does not lengthen a shorter idle timeout.
 func TestHalfCloseKeepsShorterIdleTimeout(t *testing.T) {
-	r := newRelay(&net.UnixConn{}, &net.UnixConn{}, time.Second)
+	r := newRelay(nil, nil, time.Second)
 	r.shorten(r.halfClose)
 	if r.idle != time.Second {
 		t.Errorf("idle timeout %v, want %v", r.idle, time.Second)

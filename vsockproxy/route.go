@@ -169,7 +169,7 @@ func (p *Proxy) checkRoute() (Route, target, func() Allowlist, error) {
 		}
 		return r, target{}, nil, nil
 	}
-	allow, err := p.allowlist()
+	allow, now, err := p.allowlist()
 	if err != nil {
 		return fail(err)
 	}
@@ -183,7 +183,7 @@ func (p *Proxy) checkRoute() (Route, target, func() Allowlist, error) {
 		if err != nil {
 			return fail(configError("%s: %v", field, err))
 		}
-		if now := allow(); !now.lists(t) {
+		if !now.lists(t) {
 			return fail(&Error{Op: "serve", Reason: ReasonNotAllowed, Detail: now.check(t, source{}).Error()})
 		}
 		if t.addr.IsValid() && !p.AddressFamily.has(t.addr) {
