@@ -42,9 +42,16 @@
 //	err = proxy.Serve(ctx, listener)
 //
 // Serve lasts until ctx ends and returns nil then. The proxy carries the end of
-// either direction separately (half-close), and puts a deadline on every read and
-// write: [Proxy].IdleTimeout, and once one direction has ended [HalfCloseTimeout]. [Proxy].MaxLifetime ends connections whatever moves on them.
+// either direction separately (half-close), and lets no connection wait longer than
+// [Proxy].IdleTimeout for a byte to move, or than [HalfCloseTimeout] once one
+// direction has ended. [Proxy].MaxLifetime ends connections whatever moves on them.
 // TCP connections have keepalive on, so that a peer that vanishes is noticed.
+//
+// A connection that rests costs the proxy two file descriptors, no buffer, and less
+// than 12.5 KB of its memory; [Proxy].MaxConns says how many descriptors to allow.
+// While bytes move they go through buffers that connections share, and from TCP and
+// Unix sockets to others, on Linux, through the kernel alone (splice(2)) once a
+// stream is more than a few kilobytes. A receiver that is slow slows the sender.
 //
 // # Routes
 //

@@ -39,7 +39,7 @@ type relay struct {
 	idle    time.Duration
 	timer   *time.Timer // calls check
 	first   error       // what ended the relay, if not the ends of both streams
-	running int         // flows
+	running int         // flows that have not ended
 }
 
 // side is one of the two connections of a relay.
@@ -153,19 +153,18 @@ func (r *relay) check() {
 		r.mu.Unlock()
 		return
 	}
-	var err error
-	switch left := time.Until(r.deadline()); {
-	case r.lifetime > 0 && time.Since(r.began) >= r.lifetime:
-		err = errLifetime
-	case left > 0:
+	if left := time.Until(r.deadline()); left > 0 {
 		r.timer.Reset(left)
-	default:
+		r.mu.Unlock()
+		return
+	}
+	err := errLifetime
+	if r.lifetime == 0 || time.Since(r.began) < r.lifetime {
 		err = r.idleError()
 	}
+	r.running++ // as a flow, so that the relay does not end before this goroutine
 	r.mu.Unlock()
-	if err != nil {
-		r.fail(err)
-	}
+	r.end(err)
 }
 
 func (r *relay) idleError() error {
