@@ -49,9 +49,9 @@
 //
 // A connection that rests costs the proxy two file descriptors, no buffer, and less
 // than 12.5 KB of its memory; [Proxy].MaxConns says how many descriptors to allow.
-// While bytes move they go through buffers that connections share, and from TCP and
-// Unix sockets to others, on Linux, through the kernel alone (splice(2)) once a
-// stream is more than a few kilobytes. A receiver that is slow slows the sender.
+// While bytes move they go through buffers that connections share. A stream that
+// fills those goes from socket to socket inside the kernel (splice(2)) on Linux, but
+// for AF_VSOCK, which cannot. A receiver that is slow slows the sender.
 //
 // # Routes
 //

@@ -94,6 +94,9 @@ func isGone(err error) *side {
 //
 // A lifetime of zero is none.
 func (r *relay) start(lifetime time.Duration, done func(error)) {
+	// A listener may have left one, from a handshake of its own, say.
+	_ = setDeadline(r.enclave.Conn, time.Time{})
+	_ = setDeadline(r.target.Conn, time.Time{})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lifetime, r.done, r.running = lifetime, done, 2
@@ -217,7 +220,7 @@ func abort(conn net.Conn) {
 	_ = resetOnClose(conn)
 	if closeConn(conn) != nil {
 		// What is not closed may still wake by a deadline.
-		_ = wake(conn)
+		_ = setDeadline(conn, time.Unix(1, 0))
 	}
 }
 
@@ -236,9 +239,9 @@ func closeConn(conn net.Conn) (err error) {
 	return nil
 }
 
-func wake(conn net.Conn) (err error) {
+func setDeadline(conn net.Conn, deadline time.Time) (err error) {
 	defer contain(&err)
-	_ = conn.SetDeadline(time.Unix(1, 0))
+	_ = conn.SetDeadline(deadline)
 	return nil
 }
 

@@ -74,6 +74,26 @@ func (c deafConn) Write([]byte) (int, error) {
 	return 0, &net.OpError{Op: "write", Err: syscall.EPIPE}
 }
 
+// A deadline that was left on a connection ends nothing.
+func TestForeignDeadline(t *testing.T) {
+	client, enclave := pair(t)
+	target, server := pair(t)
+	for _, conn := range []duplex{enclave, target} {
+		if err := conn.SetDeadline(time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- runRelay(newRelay(enclave, target, time.Hour)) }()
+	mustWrite(t, client, "hello")
+	wantRead(t, server, "hello")
+	_ = client.Close()
+	_ = server.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("the relay ended with %v", err)
+	}
+}
+
 // A target that refuses the rest of a request, says why, and closes: what it said
 // must arrive.
 func TestLastWordsArrive(t *testing.T) {
