@@ -23,12 +23,11 @@ type flow struct {
 
 	buf   []byte // borrowed
 	chunk []byte // of buf, or early: what is still to be written
-	pipe  *pipe  // borrowed
-	piped int    // bytes in it, to be written after chunk
+	piped int    // bytes in the pipe that is borrowed, to be written after chunk
 	bulk  bool   // the last read took as much as a small buffer holds, or more
 	err   error  // of the last system call
 
-	unspliceable bool
+	splicer
 }
 
 // run copies, and tells the relay how that ended.
@@ -88,6 +87,7 @@ func (f *flow) flush(writable func(fd uintptr) bool) error {
 			}
 			continue
 		}
+		// In small pieces, because they count as moved when Write returns.
 		n, err := f.dst.Write(f.chunk[:min(len(f.chunk), smallBuffer)])
 		f.wrote(n)
 		f.chunk = f.chunk[n:]

@@ -276,7 +276,7 @@ func TestSoak(t *testing.T) {
 		}
 		seed := rand.Uint64()
 		c := startChild(t, tr, origin(t, plainEcho))
-		c.dialMany(t, 1)
+		first := c.dialMany(t, 1)
 		before := c.descriptors(t)
 		resting := c.dialMany(t, idle)
 		working := c.dialMany(t, busy)
@@ -304,6 +304,7 @@ func TestSoak(t *testing.T) {
 		during := c.descriptors(t) - before
 		closeAll(resting)
 		closeAll(working)
+		closeAll(first)
 		t.Logf("seed %d: %d bytes each way over %d busy connections beside %d idle ones; the proxy had %d descriptors", seed, moved.Load(), busy, idle, during)
 		if most := idleDescriptors*(idle+busy) + 2*maxPipes; during > most {
 			t.Errorf("%d descriptors, want at most %d", during, most)

@@ -39,7 +39,7 @@ type relay struct {
 	idle    time.Duration
 	timer   *time.Timer // calls check
 	first   error       // what ended the relay, if not the ends of both streams
-	running int         // flows
+	running int         // flows that have not ended
 }
 
 // side is one of the two connections of a relay.
@@ -94,6 +94,9 @@ func isGone(err error) *side {
 //
 // A lifetime of zero is none.
 func (r *relay) start(lifetime time.Duration, done func(error)) {
+	// A listener may have left one, from a handshake of its own, say.
+	_ = setDeadline(r.enclave.Conn, time.Time{})
+	_ = setDeadline(r.target.Conn, time.Time{})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lifetime, r.done, r.running = lifetime, done, 2
@@ -153,19 +156,18 @@ func (r *relay) check() {
 		r.mu.Unlock()
 		return
 	}
-	var err error
-	switch left := time.Until(r.deadline()); {
-	case r.lifetime > 0 && time.Since(r.began) >= r.lifetime:
-		err = errLifetime
-	case left > 0:
+	if left := time.Until(r.deadline()); left > 0 {
 		r.timer.Reset(left)
-	default:
+		r.mu.Unlock()
+		return
+	}
+	err := errLifetime
+	if r.lifetime == 0 || time.Since(r.began) < r.lifetime {
 		err = r.idleError()
 	}
+	r.running++ // as a flow, so that the relay does not end before this goroutine
 	r.mu.Unlock()
-	if err != nil {
-		r.fail(err)
-	}
+	r.end(err)
 }
 
 func (r *relay) idleError() error {
@@ -218,7 +220,7 @@ func abort(conn net.Conn) {
 	_ = resetOnClose(conn)
 	if closeConn(conn) != nil {
 		// What is not closed may still wake by a deadline.
-		_ = wake(conn)
+		_ = setDeadline(conn, time.Unix(1, 0))
 	}
 }
 
@@ -237,9 +239,9 @@ func closeConn(conn net.Conn) (err error) {
 	return nil
 }
 
-func wake(conn net.Conn) (err error) {
+func setDeadline(conn net.Conn, deadline time.Time) (err error) {
 	defer contain(&err)
-	_ = conn.SetDeadline(time.Unix(1, 0))
+	_ = conn.SetDeadline(deadline)
 	return nil
 }
 

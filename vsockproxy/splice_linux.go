@@ -25,6 +25,12 @@ const (
 // copying them to this process and back.
 type pipe struct{ r, w int }
 
+// splicer is what a flow needs to splice.
+type splicer struct {
+	pipe         *pipe // borrowed
+	unspliceable bool  // the kernel knows no way between the two
+}
+
 var (
 	idlePipes = make(chan *pipe, maxPipes)
 	pipeCount atomic.Int32

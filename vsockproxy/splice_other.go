@@ -2,9 +2,7 @@
 
 package vsockproxy
 
-// pipe is what splice(2) moves bytes through, on Linux.
-type pipe struct{}
+// splicer is what a flow needs to splice, and only Linux can.
+type splicer struct{}
 
-func (f *flow) spliceIn(int) bool   { return false }
-func (f *flow) spliceOut(int) error { return nil }
-func (f *flow) releasePipe()        {}
+func (*splicer) releasePipe() {}
