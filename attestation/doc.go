@@ -24,8 +24,9 @@
 //		Measurements: []attestation.Measurement{release},
 //	})
 //
-// with the PCR0, PCR1 and PCR2 that nitro-cli build-enclave printed. Then, for
-// each document: make a random nonce, send it to the enclave, and
+// with the PCR0, PCR1 and PCR2 that nitro-cli build-enclave printed, or that
+// package eif measures in the image's file. Then, for each document: make a random nonce,
+// send it to the enclave, and
 //
 //	doc, err := verifier.Verify(raw, attestation.Expect{Nonce: nonce})
 //

@@ -2,13 +2,10 @@ package kmsclient
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
+	"time"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
@@ -16,8 +13,8 @@ import (
 // attested makes one call of one of the five operations an attested one. The
 // SDK builds a new stack for every call, and a stack has one of these in three
 // places: around everything, where it judges the answer; around the SDK's
-// serializer, where it copies the input; and inside the retry loop, where each
-// attempt gets a document of its own.
+// serializer, where it copies the input and puts the first document in; and inside
+// the retry loop, where each further attempt gets a document of its own.
 type attested struct {
 	*setup
 	op   string
@@ -120,10 +117,12 @@ func named(op string, err error) error {
 	return &own
 }
 
-// attestedAttempt attests inside the retry loop, so that no back-off, however
-// long, ends with an old document. By then the SDK has serialised the input:
-// it is serialised again, with the document, and the hash that the signature
-// covers is taken again.
+// attestedAttempt sees to it that each attempt goes out with a fresh document,
+// and with the input that was checked. The first one has both from finalInput, and
+// if it still has them here, nothing is left to do. Else it is attested anew,
+// inside the retry loop, so that no back-off, however long, ends with an old
+// document. By then the SDK has serialised the input: it is serialised again, with
+// the document, and the hash that the signature covers is taken again.
 type attestedAttempt struct{ *attested }
 
 func (attestedAttempt) ID() string { return "KeyvouchAttestedAttempt" }
@@ -134,10 +133,13 @@ func (a attestedAttempt) HandleFinalize(ctx context.Context, in middleware.Final
 	if a.call == nil {
 		return next.HandleFinalize(ctx, in)
 	}
-	ctx, err := a.attest(ctx, in.Request)
-	if err != nil {
-		return middleware.FinalizeOutput{}, middleware.Metadata{}, final{named(a.call.op, err)}
+	if !a.isReady(in.Request) {
+		var err error
+		if ctx, err = a.again(ctx, in.Request); err != nil {
+			return middleware.FinalizeOutput{}, middleware.Metadata{}, final{named(a.call.op, err)}
+		}
 	}
+	a.call.attempts++
 	a.call.last.sent = a.clock()
 	out, metadata, err := next.HandleFinalize(withProgress(ctx, a.call.last.progress), in)
 	a.call.last.answered = a.clock()
@@ -147,30 +149,46 @@ func (a attestedAttempt) HandleFinalize(ctx context.Context, in middleware.Final
 	return out, metadata, err
 }
 
-func (a *attested) attest(ctx context.Context, transportRequest any) (context.Context, error) {
+// maxDocumentAge is how old the document that finalInput made may be when the
+// first attempt is sent. What is in between is computing, unless credentials have
+// to be fetched first, or a middleware of the caller's waits.
+const maxDocumentAge = 2 * time.Second
+
+// isReady reports whether the request is the one of finalInput, untouched and
+// fresh. Only the first attempt's can be: the retry loop sends each with a clone.
+func (a *attested) isReady(transportRequest any) bool {
 	request, ok := transportRequest.(*smithyhttp.Request)
-	if !ok {
-		return nil, fmt.Errorf("kmsclient: not an HTTP request: %T", transportRequest)
+	if !ok || a.call.attempts > 0 || !a.call.isBodyOf(request) {
+		return false
 	}
+	age := a.clock().Sub(a.call.last.attested)
+	return age >= 0 && age <= maxDocumentAge
+}
+
+// attest puts a fresh document into the call's input.
+func (a *attested) attest(ctx context.Context) error {
 	info, err := a.call.key.document(ctx, a.attester)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	*a.call.recipient = info
-	a.call.last = attempt{document: info.AttestationDocument, progress: new(progress)}
-	a.call.attempts++
+	a.call.last = attempt{document: info.AttestationDocument, attested: a.clock(), progress: new(progress)}
+	return nil
+}
+
+// again attests a request that has been serialised before.
+func (a *attested) again(ctx context.Context, transportRequest any) (context.Context, error) {
+	request, ok := transportRequest.(*smithyhttp.Request)
+	if !ok {
+		return nil, notHTTP(transportRequest)
+	}
+	if err := a.attest(ctx); err != nil {
+		return nil, err
+	}
 	if _, _, err := a.serializer.HandleSerialize(ctx, middleware.SerializeInput{Parameters: a.call.input, Request: request}, done{}); err != nil {
 		return nil, fmt.Errorf("kmsclient: can't serialise the request with its document: %w", err)
 	}
-	hash := sha256.New()
-	if _, err := io.Copy(hash, request.GetStream()); err != nil {
-		return nil, fmt.Errorf("kmsclient: can't hash the request: %w", err)
-	}
-	if err := request.RewindStream(); err != nil {
-		return nil, fmt.Errorf("kmsclient: can't rewind the request: %w", err)
-	}
-	var sum [sha256.Size]byte
-	return v4.SetPayloadHash(ctx, hex.EncodeToString(hash.Sum(sum[:0]))), nil
+	return hashed(ctx, request)
 }
 
 // done ends the serialisation: what follows in the stack has run already.

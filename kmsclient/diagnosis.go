@@ -25,6 +25,7 @@ const tolerableSkew = 5 * time.Second
 // attempt is what is known of a call's last attempt.
 type attempt struct {
 	document       []byte // as it was sent
+	attested       time.Time
 	sent, answered time.Time
 	progress       *progress
 }

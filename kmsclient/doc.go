@@ -41,7 +41,8 @@
 // sent; what one makes of the serialised body of these five is undone.
 //
 // Every attempt, if the SDK retries, has a new document, made after the
-// waiting: none grows old in a back-off. A document lives as long as its
+// waiting: none grows old in a back-off, nor while credentials are fetched for the
+// first. A document lives as long as its
 // certificate, three hours at most, by KMS's own clock. An attestation that
 // fails and a server certificate that isn't accepted are never retried: the
 // first may already have cost the two minutes that the driver waits for an NSM,

@@ -1,6 +1,8 @@
 package kmsclient
 
 import (
+	"io"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -21,8 +23,11 @@ type call struct {
 	// keyOptional: KMS finds the key by itself if the request names none.
 	keyOptional bool
 	key         *recipientKey // what the answer must be encrypted to
-	last        attempt
-	attempts    int
+	// body is of the request as finalInput had it serialised, size bodySize.
+	body     io.Reader
+	bodySize int64
+	last     attempt
+	attempts int
 	// failed is the error of the last attempt that failed by itself, rather
 	// than with the caller's context. It was the failedAttempt'th.
 	failed        error

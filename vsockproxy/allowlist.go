@@ -74,11 +74,13 @@ func (t target) String() string {
 // --enclave-cid): a number that nitro-cli chose may be another enclave's later.
 //
 // Names are compared without regard to case and to one trailing dot. A pattern
-// is refused if it covers a whole top-level domain or, by the Public Suffix List,
-// another domain under which anybody can register a name, such as *.co.uk. It is
-// as wide as it looks all the same: anybody can have a bucket under
-// *.s3.amazonaws.com. Entries of addresses and networks permit targets that are
-// written as addresses, and not names that lead there.
+// is refused if it covers a whole top-level domain or, by the ICANN part of the
+// Public Suffix List, another domain under which anybody can register a name, such
+// as *.co.uk. The list's private part does not count, so a pattern is as wide as it
+// looks: anybody can have a bucket under *.s3.amazonaws.com. Whoever may use a
+// pattern also makes the proxy ask the DNS for names below it, as many as they like.
+// Entries of addresses and networks permit targets that are written as addresses,
+// and not names that lead there.
 //
 // Every name is absolute, with the dot or without: a [Proxy] never completes it
 // by the search list of resolv.conf(5). A name of one label, such as "kms", is thus

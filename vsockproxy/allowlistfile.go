@@ -32,6 +32,17 @@ type AllowlistFile struct {
 	mu    sync.Mutex
 	taken [sha256.Size]byte
 	err   error
+	stats LoadStats
+}
+
+// LoadStats counts the loads of an [AllowlistFile], for metrics.
+type LoadStats struct {
+	// Loaded is how many succeeded, the one of OpenAllowlistFile among them.
+	Loaded int
+	// Failed is how many did not, and left the rules as they were.
+	Failed int
+	// Last is when the last one that succeeded did.
+	Last time.Time
 }
 
 // OpenAllowlistFile reads the file at path, in the format of [ReadAllowlist], which
@@ -60,6 +71,13 @@ func (f *AllowlistFile) Err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
+}
+
+// Stats counts the loads so far, those of Watch among them.
+func (f *AllowlistFile) Stats() LoadStats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stats
 }
 
 // Reload reads the file. If it fails, the rules stay as they are. Connections that
@@ -138,10 +156,13 @@ func (f *AllowlistFile) take(content []byte, err error) error {
 		a, err = parseAllowlistYAML(content)
 	}
 	if err != nil {
+		f.stats.Failed++
 		f.err = &Error{Op: "load", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist file %q", f.path), Err: err}
 		return f.err
 	}
 	f.err = nil
+	f.stats.Loaded++
+	f.stats.Last = time.Now()
 	f.current.Store(&a)
 	return nil
 }

@@ -12,13 +12,15 @@ import (
 // beside it: the Connection Attempt Delay that RFC 8305, section 5, recommends.
 const attemptDelay = 250 * time.Millisecond
 
-// interleave orders addresses so that families alternate, beginning with the
-// family of the first, and each family keeps its order (RFC 8305, section 4): a
-// family without a way out costs one delay, not one for each of its addresses.
-func interleave(addrs []netip.Addr) []netip.Addr {
+// interleave orders addresses so that families alternate, and each family keeps
+// its order (RFC 8305, section 4): a family without a way out costs one delay, not
+// one for each of its addresses. The family of the first begins, unless another is
+// preferred.
+func interleave(addrs []netip.Addr, family AddressFamily) []netip.Addr {
+	four := family.beginsWithIPv4(addrs[0])
 	var first, second []netip.Addr
 	for _, addr := range addrs {
-		if addr.Is4() == addrs[0].Is4() {
+		if addr.Is4() == four {
 			first = append(first, addr)
 		} else {
 			second = append(second, addr)

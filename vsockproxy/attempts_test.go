@@ -22,15 +22,26 @@ func parseAddrs(text string) []netip.Addr {
 }
 
 func TestInterleave(t *testing.T) {
-	for in, want := range map[string]string{
-		"1.0.0.1":                         "1.0.0.1",
-		"1.0.0.1 1.0.0.2":                 "1.0.0.1 1.0.0.2",
-		"2600::1 2600::2 1.0.0.1 1.0.0.2": "2600::1 1.0.0.1 2600::2 1.0.0.2",
-		"1.0.0.1 1.0.0.2 1.0.0.3 2600::1": "1.0.0.1 2600::1 1.0.0.2 1.0.0.3",
-		"2600::1 1.0.0.1 1.0.0.2 1.0.0.3": "2600::1 1.0.0.1 1.0.0.2 1.0.0.3",
+	for _, test := range []struct {
+		in     string
+		family AddressFamily
+		want   string
+	}{
+		{"1.0.0.1", AnyFamily, "1.0.0.1"},
+		{"1.0.0.1 1.0.0.2", AnyFamily, "1.0.0.1 1.0.0.2"},
+		{"2600::1 2600::2 1.0.0.1 1.0.0.2", AnyFamily, "2600::1 1.0.0.1 2600::2 1.0.0.2"},
+		{"1.0.0.1 1.0.0.2 1.0.0.3 2600::1", AnyFamily, "1.0.0.1 2600::1 1.0.0.2 1.0.0.3"},
+		{"2600::1 1.0.0.1 1.0.0.2 1.0.0.3", AnyFamily, "2600::1 1.0.0.1 1.0.0.2 1.0.0.3"},
+
+		{"2600::1 2600::2 1.0.0.1 1.0.0.2", PreferIPv4, "1.0.0.1 2600::1 1.0.0.2 2600::2"},
+		{"2600::1 2600::2 1.0.0.1 1.0.0.2", PreferIPv6, "2600::1 1.0.0.1 2600::2 1.0.0.2"},
+		{"1.0.0.1 1.0.0.2 2600::1", PreferIPv6, "2600::1 1.0.0.1 1.0.0.2"},
+		// A preference excludes nothing.
+		{"2600::1 2600::2", PreferIPv4, "2600::1 2600::2"},
+		{"1.0.0.1", PreferIPv6, "1.0.0.1"},
 	} {
-		if got := interleave(parseAddrs(in)); !slices.Equal(got, parseAddrs(want)) {
-			t.Errorf("%s becomes %v, want %s", in, got, want)
+		if got := interleave(parseAddrs(test.in), test.family); !slices.Equal(got, parseAddrs(test.want)) {
+			t.Errorf("%s, %v: becomes %v, want %s", test.in, test.family, got, test.want)
 		}
 	}
 }
@@ -189,6 +200,10 @@ func TestAddressFamilies(t *testing.T) {
 		{"four.example", IPv6Only, string(ReasonResolve)},
 		{"six.example", IPv4Only, string(ReasonResolve)},
 		{"bad6.example", IPv4Only, "1.0.0.1"},
+		{"both.example", PreferIPv4, "1.0.0.1 2600::1 1.0.0.2 2600::2"},
+		{"both.example", PreferIPv6, "2600::1 1.0.0.1 2600::2 1.0.0.2"},
+		{"four.example", PreferIPv6, "1.0.0.1"},
+		{"bad6.example", PreferIPv6, "1.0.0.1"},
 		{"bad6.example", IPv6Only, string(ReasonForbiddenAddress)},
 	} {
 		s := mustServer(t, &Proxy{Target: test.name + ":443", Allow: mustAllow(t, test.name+":443", "1.0.0.1:443", "[2600::1]:443"), Resolver: dns, AddressFamily: test.family})
@@ -215,7 +230,9 @@ func TestAddressFamilies(t *testing.T) {
 		{"1.0.0.1:443", IPv6Only, false},
 		{"[2600::1]:443", IPv6Only, true},
 		{"[2600::1]:443", IPv4Only, false},
-		{"1.0.0.1:443", AddressFamily(3), false},
+		{"1.0.0.1:443", PreferIPv6, true},
+		{"[2600::1]:443", PreferIPv4, true},
+		{"1.0.0.1:443", AddressFamily(5), false},
 	} {
 		_, err := (&Proxy{Target: test.target, Allow: mustAllow(t, test.target), AddressFamily: test.family}).newServer()
 		if (err == nil) != test.ok {

@@ -39,9 +39,13 @@ func (s *server) handle(ctx context.Context, accepted net.Conn, local net.Addr) 
 	began := time.Now()
 	c := &connection{accepted: accepted}
 	err := s.forward(ctx, c)
+	s.tellEnd(c, local, time.Since(began), err)
 
 	level := slog.LevelInfo
 	attrs := []slog.Attr{slog.String("peer", peerName(accepted, local))}
+	if from := sourceOf(accepted); from.known {
+		attrs = append(attrs, slog.Uint64("cid", uint64(from.cid)))
+	}
 	if c.target != "" {
 		attrs = append(attrs, slog.String("target", c.target))
 	}
@@ -141,13 +145,19 @@ func endOf(err error, cut bool) string {
 	return endBroken
 }
 
-// peerName names the peer of conn. A client of a Unix socket has no address, so
-// the socket's own stands for it.
-func peerName(conn net.Conn, local net.Addr) string {
+// peerAddr is the address of the peer of conn. A client of a Unix socket has none,
+// so the socket's own stands for it.
+func peerAddr(conn net.Conn, local net.Addr) net.Addr {
 	addr := conn.RemoteAddr()
 	if addr == nil || addr.String() == "" || addr.String() == "@" {
-		addr = local
+		return local
 	}
+	return addr
+}
+
+// peerName names the peer of conn.
+func peerName(conn net.Conn, local net.Addr) string {
+	addr := peerAddr(conn, local)
 	if addr == nil {
 		return "unknown"
 	}

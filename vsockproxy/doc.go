@@ -78,6 +78,9 @@
 //	proxy := &vsockproxy.Proxy{Target: "kms.eu-west-1.amazonaws.com:443", Allow: allow, Logger: logger}
 //	err = proxy.Serve(ctx, listener)
 //
+// The command vsock-proxy does this as a program (go doc ./vsockproxy/cmd/vsock-proxy),
+// with many routes, metrics and health.
+//
 // Serve lasts until ctx ends and returns nil then. The proxy carries the end of
 // either direction separately (half-close), and puts a deadline on every read and
 // write: [Proxy].IdleTimeout, and once one direction has ended [HalfCloseTimeout]. [Proxy].MaxLifetime ends connections whatever moves on them.
@@ -178,6 +181,11 @@
 // near: a name may lead to the parent's own, or its neighbours'. Where that matters
 // set [Proxy].AddressFamily to IPv4Only, or let firewall and security groups say no.
 //
+// A pattern lets its enclaves make the parent ask the DNS for any name below it, at
+// their own rate: queries can carry data to whoever runs that domain's name servers,
+// and names that all exist, as in a zone with a wildcard, push others out of the
+// cache. List names where you can.
+//
 // With a VPC interface endpoint, the name of an AWS service resolves to private
 // addresses of the VPC. List them too, with the port, one by one or as the network
 // of the subnet: "10.0.3.17:443", "10.0.3.0/24:443". No network opens the metadata
@@ -208,7 +216,7 @@
 // The usable addresses of a name, eight at most, are dialled with IPv6 and IPv4 in
 // turn, the next one when an address has failed or not answered for 250
 // milliseconds, and the first to answer is taken (Happy Eyeballs, RFC 8305).
-// [Proxy].AddressFamily leaves one family out.
+// [Proxy].AddressFamily says which family begins, or leaves one out.
 //
 // # When it does not work
 //

@@ -233,6 +233,25 @@ func ExampleCachingResolver() {
 	_ = &vsockproxy.Proxy{Target: "sts.eu-west-1.amazonaws.com:443", Resolver: names, AddressFamily: vsockproxy.IPv4Only}
 }
 
+// What an allowlist permits, for people who check it.
+func ExampleAllowlist_Explain() {
+	allow, err := vsockproxy.ParseAllowlist("kms.eu-west-1.amazonaws.com:443", "10.0.3.0/24:443 cid=16")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, e := range allow.Explain() {
+		fmt.Println(e.Words)
+		for _, w := range e.Warnings {
+			fmt.Println("  warning:", w)
+		}
+	}
+	// Output:
+	// everybody may reach kms.eu-west-1.amazonaws.com, port 443
+	// the enclaves with context ID 16 may reach the addresses of 10.0.3.0/24, port 443
+	//   warning: not public: private (RFC 1918); names on the list may lead there, too
+}
+
 // An HTTPS server inside an enclave, and the parent's proxy that leads to it. TLS ends
 // in the enclave; who the client is, the parent only claims.
 func ExampleAcceptProxyV2() {

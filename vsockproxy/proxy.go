@@ -67,12 +67,19 @@ type Proxy struct {
 	// means no logs. A panic of its handler loses that line and nothing else; a
 	// handler that blocks holds up what it is told of.
 	Logger *slog.Logger
+	// OnEnd, if not nil, is called once for every connection that was accepted,
+	// when it has ended and before its log line: to count connections and bytes,
+	// for instance. It is called by many goroutines at once, and should return at
+	// once, since the connection counts against MaxConns meanwhile. A panic of it
+	// changes nothing.
+	OnEnd func(ConnEnd)
 	// Resolver finds the addresses of the target's name; it is asked for every
 	// connection. Nil means a [CachingResolver] of Serve's own, with its defaults
 	// and Logger.
 	Resolver Resolver
-	// AddressFamily restricts the addresses that are dialled to IPv4 or to IPv6.
-	// The zero value takes both.
+	// AddressFamily restricts the addresses that are dialled to IPv4 or to IPv6,
+	// or says which to begin with. The zero value takes both, as the resolver
+	// orders them.
 	AddressFamily AddressFamily
 
 	// MaxConns bounds the connections open at once in one Serve; zero means
@@ -135,6 +142,13 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 	return s.serve(ctx, l)
 }
 
+// Check says what Serve would say about the configuration, and does nothing else:
+// it neither listens nor resolves names. It calls AllowFrom, if that is set.
+func (p *Proxy) Check() error {
+	_, err := p.newServer()
+	return err
+}
+
 func configError(format string, args ...any) error {
 	return &Error{Op: "serve", Reason: ReasonConfig, Detail: fmt.Sprintf(format, args...)}
 }
@@ -151,6 +165,7 @@ func (p *Proxy) newServer() (*server, error) {
 		allow:          allow,
 		resolver:       p.Resolver,
 		family:         p.AddressFamily,
+		onEnd:          p.OnEnd,
 		maxConnsPerCID: p.MaxConnsPerCID,
 		open:           make(map[*connection]bool),
 		perCID:         make(map[uint32]int),

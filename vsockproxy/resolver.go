@@ -65,7 +65,9 @@ type CachingResolver struct {
 	Stale time.Duration
 	// MaxNames bounds the names that are remembered, and the lookups that run;
 	// zero means DefaultMaxNames. Names without an answer are forgotten first,
-	// and then the name that was not used for longest.
+	// and then the name that was not used for longest. A client that may use a
+	// pattern over a zone in which every name exists can so fill the cache and push
+	// out the names of others, which are then asked for anew.
 	MaxNames int
 	// Logger is told when old answers begin to be used since a lookup failed, at
 	// level Warn, and when that is over, at level Info: once each for a name. Nil

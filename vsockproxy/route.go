@@ -84,6 +84,9 @@ func ServerName(port uint16) Route { return Route{kind: routeServerName, port: p
 //
 // Everybody who reaches the listener reaches the enclave. TLS must end in the
 // enclave, and the enclave must know its clients, by certificates for instance.
+// Clients that open connections and say nothing hold them, up to [Proxy.MaxConns],
+// until [Proxy.IdleTimeout], and ones that trickle bytes until [Proxy.MaxLifetime],
+// which has no default: set both for clients that may be anybody.
 func ToEnclave(e Endpoint) Route { return Route{kind: routeToEnclave, enclave: e} }
 
 // ToEnclaveProxyV2 is [ToEnclave] with a header before the client's first byte

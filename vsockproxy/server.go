@@ -23,6 +23,7 @@ type server struct {
 	target                                 target // of the route To
 	allow                                  func() Allowlist
 	log                                    *slog.Logger
+	onEnd                                  func(ConnEnd)
 	resolver                               Resolver
 	family                                 AddressFamily
 	dialTimeout, idleTimeout, drainTimeout time.Duration

@@ -90,7 +90,7 @@ func (s *server) resolve(ctx context.Context, t target, from source) ([]netip.Ad
 	}
 	switch {
 	case len(usable) > 0:
-		usable = interleave(usable)
+		usable = interleave(usable, s.family)
 		return usable[:min(len(usable), maxAddresses)], nil
 	case refused != nil:
 		return nil, &Error{Op: "resolve", Reason: ReasonForbiddenAddress, Detail: fmt.Sprintf("the name of the target %v leads nowhere it may", t), Err: refused}

@@ -28,7 +28,8 @@ var testSupport = []string{
 // may reach, directly or not.
 var may = map[string][]string{
 	module + "/attestation":            {module + "/internal/es384"},
-	module + "/attestation/cmd/attest": {module + "/attestation", module + "/internal/es384"},
+	module + "/attestation/eif":        {module + "/attestation", module + "/internal/es384"},
+	module + "/attestation/cmd/attest": {module + "/attestation", module + "/attestation/eif", module + "/internal/es384"},
 	module + "/nsm":                    nil,
 	module + "/nsm/boot":               {module + "/nsm", module + "/vsockproxy"},
 	module + "/vsockproxy":             nil,
@@ -37,6 +38,7 @@ var may = map[string][]string{
 	module + "/kmsclient":              {module + "/nsm", module + "/internal/cms", module + "/attestation", module + "/internal/es384"},
 	module + "/kmsclient/cmd/kmstool": {module + "/kmsclient", module + "/nsm", module + "/vsockproxy",
 		module + "/internal/cms", module + "/attestation", module + "/internal/es384"},
+	module + "/vsockproxy/cmd/vsock-proxy": {module + "/vsockproxy"},
 }
 
 type goPackage struct {

@@ -1,6 +1,6 @@
 // Package interop tests keyvouch against data and software of others: real
 // attestation documents and KMS envelopes that Go modules carry in their test
-// data, Wycheproof's vectors, libraries that take a KMS client, and the AWS SDK
+// data, Wycheproof's vectors, libraries that take a KMS client, OpenSSL, and the AWS SDK
 // for JavaScript. It is a module of its own, so that none of these modules is
 // ever a dependency of an enclave.
 //

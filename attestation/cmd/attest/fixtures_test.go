@@ -3,16 +3,21 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +25,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/attestation/eif"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
 )
@@ -92,6 +98,10 @@ func writeFixtures(env *testscript.Env) error {
 	other0, other1, other2 := nsmtest.Measure([]byte("another release"))
 	f.measurement("other.json", map[int][48]byte{0: other0, 1: other1, 2: other2}, nil)
 
+	for i, pcr := range f.images(request) {
+		env.Setenv(fmt.Sprintf("EIFPCR%d", i), pcr.String())
+	}
+
 	env.Setenv("NONCE", hex.EncodeToString(testNonce))
 	for i, pcr := range [][48]byte{pcr0, pcr1, pcr2} {
 		env.Setenv(fmt.Sprintf("PCR%d", i), hex.EncodeToString(pcr[:]))
@@ -163,6 +173,84 @@ func (f *fixture) tpm(name string) {
 	raw, err := n.SignPayload(payload)
 	f.fail(err)
 	f.write(name, raw)
+}
+
+// images writes image files, and documents of two of them, and returns the PCRs
+// of signed.eif, which those of plain.eif are but for PCR8.
+func (f *fixture) images(request nsm.AttestationRequest) map[int]attestation.PCR {
+	contents := func(application string) eif.Contents {
+		return eif.Contents{
+			Kernel:   strings.NewReader("kernel"),
+			Cmdline:  "console=ttyS0",
+			Ramdisks: []eif.Source{strings.NewReader("init"), strings.NewReader(application)},
+			Metadata: eif.Metadata{
+				ImageName: "shop", ImageVersion: "4.1",
+				Build: eif.BuildMetadata{
+					BuildTime: "2026-01-02T03:04:05Z", BuildTool: "nitro-cli", BuildToolVersion: "1.4.2",
+					OperatingSystem: "Linux", KernelVersion: "6.12",
+				},
+				CustomMetadata: json.RawMessage(`{"Team":"shop","BuildTool":"mine"}`),
+			},
+		}
+	}
+	write := func(name string, c eif.Contents) *eif.Image {
+		var file bytes.Buffer
+		image, err := eif.Write(&file, c)
+		f.fail(err)
+		f.write(name, file.Bytes())
+		return image
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	f.fail(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(7),
+		Subject:      pkix.Name{CommonName: "image signer", Country: []string{"DE"}},
+		NotBefore:    time.Date(2026, 3, 5, 1, 2, 3, 0, time.UTC), NotAfter: time.Date(2096, 3, 5, 1, 2, 3, 0, time.UTC),
+	}
+	certificate := func() *x509.Certificate {
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		f.fail(err)
+		c, err := x509.ParseCertificate(der)
+		f.fail(err)
+		return c
+	}
+
+	plain := write("plain.eif", contents("application"))
+	c := contents("application")
+	c.Signer = &eif.Signer{Key: key, Certificate: certificate()}
+	signed := write("signed.eif", c)
+	template.NotAfter = template.NotBefore.Add(time.Hour)
+	c.Signer = &eif.Signer{Key: key, Certificate: certificate()}
+	write("lapsed.eif", c)
+	c = contents("another application")
+	c.Metadata = eif.Metadata{}
+	c.Architecture = eif.AArch64
+	write("nameless.eif", c)
+	c = contents("application")
+	c.Cmdline = hostileName
+	c.Metadata.ImageName, c.Metadata.Build.BuildTool = hostileName, hostileName
+	template.Subject.CommonName, template.NotAfter = hostileName, time.Date(2096, 3, 5, 1, 2, 3, 0, time.UTC)
+	c.Signer = &eif.Signer{Key: key, Certificate: certificate()}
+	write("hostile.eif", c)
+
+	if f.err != nil {
+		return nil
+	}
+	file, err := os.ReadFile(filepath.Join(f.dir, "plain.eif"))
+	f.fail(err)
+	f.write("short.eif", file[:len(file)-1])
+	f.write("trailing.eif", append(bytes.Clone(file), 0))
+	file[len(file)-1] ^= 1
+	f.write("damaged.eif", file)
+
+	for name, image := range map[string]*eif.Image{"plain.cbor": plain, "signed.cbor": signed} {
+		f.attest(name, request, nsmtest.Options{EditDocument: func(d *nsmtest.Document) {
+			for i, pcr := range image.PCRs {
+				d.PCRs[i] = bytes.Clone(pcr[:])
+			}
+		}})
+	}
+	return signed.PCRs
 }
 
 // measurement writes what nitro-cli prints.

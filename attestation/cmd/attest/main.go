@@ -1,9 +1,10 @@
 // Attest looks at attestation documents of AWS Nitro Enclaves and of EC2
-// instances with a NitroTPM, verifies them, and writes the KMS key policy that
-// asks for them.
+// instances with a NitroTPM, verifies them, measures enclave images, and writes
+// the KMS key policy that asks for them.
 //
 //	attest inspect [--json] FILE
 //	attest verify [flags] FILE
+//	attest measure [--json] FILE.eif
 //	attest policy --measurement FILE… --key-action ACTION… [flags]
 //
 // FILE is a document as the NSM returned it, or its base64 or hexadecimal
@@ -23,9 +24,13 @@
 //	attest verify --measurement release.json --nonce 9f86d081… document.cbor
 //
 // where release.json is what nitro-cli build-enclave or describe-eif printed.
-// Several --measurement are alternatives. --pcr 0=HEX pins single registers;
-// beside --measurement it demands them in addition. --any-measurement accepts
-// every enclave of every AWS customer.
+// or straight from the image:
+//
+//	attest verify --eif release.eif --nonce 9f86d081… document.cbor
+//
+// Several --measurement, or several --eif, are alternatives. --pcr 0=HEX pins
+// single registers; beside either it demands them in addition. --any-measurement
+// accepts every enclave of every AWS customer.
 //
 // A document is believed for five minutes after it was made, and no longer than
 // its certificate lives, three hours. To look at one of the past, --at document
@@ -40,6 +45,20 @@
 // Without --nonce the nonce isn't compared, so that the document may be a
 // replay; the output says so.
 //
+// # Measure
+//
+// Measure reads an enclave image file (EIF), and prints the PCRs that documents
+// of its enclaves will have, with its command line, its signer and the metadata,
+// which nothing measures:
+//
+//	attest measure release.eif
+//
+// An image that isn't whole, whose checksum or signature is wrong, or that holds
+// what no builder writes is none. A signature that is right proves nothing about
+// who made it until PCR8 is compared with the one you expect. --json prints what
+// nitro-cli describe-eif prints, with Architecture and Cmdline besides; --measurement
+// takes it.
+//
 // # Policy
 //
 // Policy prints, for the Statement element of a KMS key policy, statements that
@@ -47,11 +66,14 @@
 //
 //	attest policy --measurement release.json --key-action kms:Decrypt --principal arn:aws:iam::111122223333:role/app
 //
+// It takes --eif in place of --measurement, too.
+//
 // # Exit codes
 //
-// 0 if the document was verified (inspect: shown; policy: printed), 1 if it was
-// rejected (inspect: is no document), and 2 if nothing could be judged: wrong
-// flags, a file that can't be read, output that can't be written.
+// 0 if the document was verified (inspect: shown; measure: measured; policy:
+// printed), 1 if it was rejected (inspect: is no document; measure: is no image),
+// and 2 if nothing could be judged: wrong flags, a file that can't be read or, for
+// --eif, is no image, output that can't be written.
 package main
 
 import (
@@ -74,17 +96,18 @@ const (
 const usage = `Usage:
   attest inspect [--json] FILE    show what a document says, unverified
   attest verify [flags] FILE      verify a document
+  attest measure [--json] FILE    print the PCRs of an enclave image (EIF)
   attest policy [flags]           print KMS key policy statements
 
-FILE is a document, raw or as base64 or hexadecimal text; - is the standard
-input. "attest COMMAND -h" lists the flags of a command.
+FILE is a document, raw or as base64 or hexadecimal text, or for measure an
+image; - is the standard input. "attest COMMAND -h" lists the flags of a command.
 `
 
-// rejection is a judgement about the document: the one kind of error that
-// isn't the caller's mistake.
+// rejection is a judgement about the document or the image: the one kind of error
+// that isn't the caller's mistake.
 type rejection struct {
 	verdict string // "rejected"
-	err     *attestation.Error
+	err     error  // an *attestation.Error or an *eif.Error
 }
 
 func (r *rejection) Error() string { return r.verdict + ": " + withoutPackage(r.err) }
@@ -105,7 +128,7 @@ func (p *program) run(args []string) int {
 		io.WriteString(p.stderr, usage)
 		return exitUsage
 	}
-	commands := map[string]func(args []string) error{"inspect": p.inspect, "verify": p.verify, "policy": p.policy}
+	commands := map[string]func(args []string) error{"inspect": p.inspect, "verify": p.verify, "measure": p.measure, "policy": p.policy}
 	name := args[0]
 	command, ok := commands[name]
 	if !ok {
@@ -125,8 +148,8 @@ func (p *program) run(args []string) int {
 		return exitVerified
 	case errors.As(err, &r):
 		fmt.Fprintf(p.stderr, "%s: %s\n", paint(p.stderr, red, r.verdict), withoutPackage(r.err))
-		if hint, ok := hints[r.err.Reason]; ok {
-			fmt.Fprintf(p.stderr, "hint: %s\n", hint)
+		if e, ok := r.err.(*attestation.Error); ok && hints[e.Reason] != "" {
+			fmt.Fprintf(p.stderr, "hint: %s\n", hints[e.Reason])
 		}
 		return exitRejected
 	}

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/attestation/eif"
 )
 
 // ANSI escape sequences for the verdict.
@@ -65,10 +66,10 @@ func escape(s string, keep func(rune) bool) string {
 func isASCII(r rune) bool { return r >= 0x20 && r <= 0x7e }
 
 // withoutPackage is an error's text in one line, without the package's name.
-// The package quotes what it repeats of a document; this is in case that some
-// text of crypto/x509's doesn't.
-func withoutPackage(err *attestation.Error) string {
-	text := strings.TrimPrefix(err.Error(), "attestation: ")
+// The packages quote what they repeat of a document or an image; this is in case
+// that some text of crypto/x509's doesn't.
+func withoutPackage(err error) string {
+	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "attestation: "), "eif: ")
 	return escape(strings.ReplaceAll(text, "…", "..."), isASCII)
 }
 
@@ -128,19 +129,30 @@ type refused struct {
 	Verified bool   `json:"verified"` // false
 	Reason   string `json:"reason"`
 	Field    string `json:"field,omitempty"`
+	Offset   *int64 `json:"offset,omitempty"` // in an image, where Field or the flaw begins
 	Message  string `json:"message"`
 }
 
 // reject reports a rejection, in JSON too if that is wanted.
 func (p *program) reject(verdict string, err error, asJSON bool) error {
-	e, ok := errors.AsType[*attestation.Error](err)
-	if !ok {
+	var r refused
+	if e, ok := errors.AsType[*attestation.Error](err); ok {
+		err = e
+		r = refused{Reason: string(e.Reason), Field: e.Field}
+	} else if e, ok := errors.AsType[*eif.Error](err); ok {
+		err = e
+		r = refused{Reason: string(e.Reason), Field: e.Place}
+		if e.Offset >= 0 {
+			r.Offset = &e.Offset
+		}
+	} else {
 		return err
 	}
+	r.Message = withoutPackage(err)
 	if asJSON {
-		if err := p.writeJSON(refused{Reason: string(e.Reason), Field: e.Field, Message: withoutPackage(e)}); err != nil {
+		if err := p.writeJSON(r); err != nil {
 			return err
 		}
 	}
-	return &rejection{verdict, e}
+	return &rejection{verdict, err}
 }

@@ -13,7 +13,7 @@ import (
 const policySynopsis = `--measurement FILE --key-action ACTION [flags]
 
 Prints a JSON array for the Statement element of a KMS key policy, with one
-statement for each measurement.`
+statement for each measurement. --eif FILE may stand for --measurement.`
 
 // recipientActions are the operations with a Recipient parameter, which alone
 // can ask for an attestation document (AWS KMS API reference).
@@ -43,15 +43,11 @@ type statement struct {
 }
 
 func (p *program) policy(args []string) error {
-	var measurements []attestation.Measurement
+	var images measurementFlags
 	var actions []string
 	principal, platform := placeholder, attestation.PlatformEnclave
 	set := flagSet("policy")
-	set.Func("measurement", "allow what this JSON `FILE` of nitro-cli build-enclave or describe-eif describes; repeatable", func(name string) error {
-		m, err := readMeasurement(name)
-		measurements = append(measurements, m)
-		return err
-	})
+	images.define(p, set, "allow what")
 	set.Func("key-action", "`ACTION` to allow, one of "+strings.Join(recipientActions, ", ")+"; repeatable", func(s string) error {
 		action, err := recipientAction(s)
 		if err == nil && !slices.Contains(actions, action) {
@@ -74,18 +70,18 @@ func (p *program) policy(args []string) error {
 		return err
 	}
 	switch {
-	case len(measurements) == 0:
-		return errors.New("--measurement is missing")
+	case len(images.measurements) == 0:
+		return errors.New("--measurement is missing, or --eif")
 	case len(actions) == 0:
 		return errors.New("--key-action is missing; there are " + strings.Join(recipientActions, ", "))
 	}
 	// What a verifier wouldn't accept a key mustn't either.
-	if _, err := attestation.NewVerifier(attestation.Policy{Measurements: measurements, Platform: platform}); err != nil {
+	if _, err := attestation.NewVerifier(attestation.Policy{Measurements: images.measurements, Platform: platform}); err != nil {
 		return errors.New(flagWords(err, "", ""))
 	}
 
 	var statements []statement
-	for i, m := range measurements {
+	for i, m := range images.measurements {
 		statements = append(statements, allow(i+1, m, platform, principal, actions))
 	}
 	if err := p.writeJSON(statements); err != nil {

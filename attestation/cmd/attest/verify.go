@@ -14,15 +14,15 @@ import (
 
 const verifySynopsis = `[flags] FILE
 
-Verifies a document. One of --measurement, --pcr and --any-measurement says what
-to accept. The document must be of an enclave unless --platform says otherwise;
-with --any-measurement alone the platform is taken from the document.`
+Verifies a document. One of --measurement, --eif, --pcr and --any-measurement says
+what to accept. The document must be of an enclave unless --platform says
+otherwise; with --any-measurement alone the platform is taken from the document.`
 
 // verifyFlags are the flags of verify as they were given.
 type verifyFlags struct {
+	measurementFlags
 	json, allowDebug, anyMeasurement bool
 	pcrs                             map[int]attestation.PCR
-	measurements                     []attestation.Measurement
 	nonce                            []byte // nil if not given
 	maxAge                           time.Duration
 	at                               time.Time
@@ -34,7 +34,7 @@ type verifyFlags struct {
 func (p *program) verify(args []string) error {
 	var f verifyFlags
 	set := flagSet("verify")
-	f.define(set)
+	f.define(p, set)
 	if err := p.parse(set, verifySynopsis, args, 1); err != nil {
 		return err
 	}
@@ -80,11 +80,11 @@ func (f *verifyFlags) complete(stderr io.Writer) error {
 	pinned := len(f.measurements) > 0 || len(f.pcrs) > 0
 	switch {
 	case f.anyMeasurement && pinned:
-		return errors.New("--any-measurement beside --measurement or --pcr: choose one")
+		return errors.New("--any-measurement beside --measurement, --eif or --pcr: choose one")
 	case f.anyMeasurement:
 		return nil
 	case !pinned:
-		return errors.New("what enclave to accept isn't said: give --measurement FILE or --pcr N=HEX, or --any-measurement for every enclave of every AWS customer")
+		return errors.New("what enclave to accept isn't said: give --measurement FILE, --eif FILE or --pcr N=HEX, or --any-measurement for every enclave of every AWS customer")
 	}
 	// Registers given by hand narrow what the files accept. As one more
 	// alternative they would widen it, to any image with this role, say.
@@ -92,7 +92,7 @@ func (f *verifyFlags) complete(stderr io.Writer) error {
 		m := &f.measurements[i]
 		for index, value := range f.pcrs {
 			if other, ok := m.PCRs[index]; ok && other != value {
-				return fmt.Errorf("--pcr %d contradicts --measurement %+q, so that nothing would match", index, m.Name)
+				return fmt.Errorf("--pcr %d contradicts %s %+q, so that nothing would match", index, f.source, m.Name)
 			}
 			m.PCRs[index] = value
 		}

@@ -1,0 +1,50 @@
+// Package eif reads, measures and writes enclave image files, the form in which
+// nitro-cli run-enclave takes an image.
+//
+// An image's measurements, PCR0, PCR1 and PCR2, are hashes over what it holds, so
+// that whoever has the file knows what the attestation documents of its enclaves
+// will say, without building it again and without AWS's tools:
+//
+//	image, err := eif.Read(file)
+//	…
+//	verifier, err := attestation.NewVerifier(attestation.Policy{
+//		Measurements: []attestation.Measurement{image.Measurement()},
+//	})
+//
+// [Read] takes any io.Reader, reads it once, and needs the same memory for an
+// image of gigabytes as for one of kilobytes. [Write] makes images, byte for byte
+// the same from the same contents, so that a build can be repeated and compared.
+//
+// # What is measured
+//
+// Each register is SHA384(48 zero bytes ‖ SHA384(data)), over the data of
+// sections alone, in file order:
+//
+//	PCR0  kernel, command line, all ram disks
+//	PCR1  kernel, command line, the first ram disk
+//	PCR2  the other ram disks
+//	PCR8  the certificate that signed the image, if one did
+//
+// There is nothing between one section's data and the next's, so that bytes can
+// move from one to another under the same PCR0: compare PCR0, 1 and 2 together,
+// as package attestation does.
+//
+// The header and the metadata, with the image's name, are in none of them.
+//
+// # What a signature proves
+//
+// An image may be signed, and Read verifies the signature: with the certificate
+// that came in the same file, which anyone can make, in any name. An image that
+// was signed by a stranger reads as well as one that you signed. What tells them
+// apart is PCR8, if it is compared with the one you expect:
+// attestation.SignerPCR(certificate) of the certificate you know.
+//
+// # What is refused
+//
+// The format is AWS's, of aws-nitro-enclaves-image-format, whose reader passes
+// over much: bytes after the last section, tables that contradict the sections,
+// values in reserved fields, a wrong checksum. Builders write none of these, and
+// what two readers understand differently serves only deceit, so Read refuses
+// them. Every error is an [*Error] whose Reason is a stable string, with the place
+// in the file. testdata/vectors has an image for each, for readers in any language.
+package eif

@@ -1,0 +1,113 @@
+package vsockproxy
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/vsock"
+)
+
+// OnEnd hears once of each connection what the log says.
+func TestOnEnd(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		ends := make(chan ConnEnd, 16)
+		target := origin(t, echo)
+		p := &Proxy{Route: Connect(), Allow: mustAllow(t, target), OnEnd: func(e ConnEnd) { ends <- e; panic("contained") }}
+		r := start(t, tr, p)
+		r.Dialer.Connect = true
+
+		conn, err := r.DialContext(t.Context(), "tcp", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, conn, "hello")
+		wantRead(t, conn, "hello")
+		_ = conn.(duplex).CloseWrite()
+		wantCut(t, conn)
+		_ = conn.Close()
+		e := <-ends
+		line := r.log.wantEnd(t, "closed")
+		if e.End != "closed" || e.Err != nil || e.Target != target || e.FromEnclave != 5 || e.ToEnclave != 5 ||
+			e.Peer == nil || e.Duration <= 0 || (e.CID != 0) != (tr.name == "vsock") {
+			t.Errorf("%+v", e)
+		}
+		if _, has := line["cid"]; has != (tr.name == "vsock") {
+			t.Errorf("log line: %v", line)
+		}
+
+		_, err = r.DialContext(t.Context(), "tcp", "other.example:443")
+		wantReason(t, err, ReasonNotAllowed)
+		e = <-ends
+		wantReason(t, e.Err, ReasonNotAllowed)
+		if e.End != string(ReasonNotAllowed) || e.Target != "other.example:443" || e.FromEnclave != 0 {
+			t.Errorf("%+v", e)
+		}
+		if err := r.stop(); err != nil || len(ends) != 0 {
+			t.Errorf("%v; %d more calls", err, len(ends))
+		}
+	})
+}
+
+// cidConn comes from a context ID, on machines without vsock, too.
+type cidConn struct{ wrapped }
+
+func (cidConn) RemoteAddr() net.Addr { return &vsock.Addr{ContextID: 16, Port: 1} }
+
+// noAddrConn panics when it is asked who it is.
+type noAddrConn struct{ wrapped }
+
+func (noAddrConn) RemoteAddr() net.Addr { panic("no address") }
+
+func TestOnEndPeers(t *testing.T) {
+	for name, wrap := range map[string]func(net.Conn) net.Conn{
+		"16":   func(c net.Conn) net.Conn { return cidConn{wrapped{c.(duplex)}} },
+		"none": func(c net.Conn) net.Conn { return noAddrConn{wrapped{c.(duplex)}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ends := make(chan ConnEnd, 16)
+			l := mustListen(t, TCP("127.0.0.1:0"))
+			r := startOn(t, wrapListener{l, wrap}, TCP(l.Addr().String()), &Proxy{Target: origin(t, echo), OnEnd: func(e ConnEnd) { ends <- e }})
+			conn := r.dial(t)
+			_ = conn.CloseWrite()
+			wantCut(t, conn)
+			e := <-ends
+			if name == "16" {
+				if line := r.log.wantEnd(t, "closed"); e.CID != 16 || line["cid"] != 16.0 {
+					t.Errorf("%+v, %v", e, line)
+				}
+			} else if e.CID != 0 || e.Peer != nil || e.End != endPanic {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+}
+
+func TestLoadStats(t *testing.T) {
+	file, path := openFile(t, yamlOf(t, "a.example:443"))
+	before := file.Stats()
+	if before.Loaded != 1 || before.Failed != 0 || time.Since(before.Last) < 0 || before.Last.IsZero() {
+		t.Errorf("%+v", before)
+	}
+	mustWriteFile(t, path, "allowlist: []")
+	_ = file.Reload()
+	if s := file.Stats(); s != (LoadStats{Loaded: 1, Failed: 1, Last: before.Last}) {
+		t.Errorf("%+v", s)
+	}
+	mustWriteFile(t, path, yamlOf(t, "b.example:443"))
+	if err := file.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if s := file.Stats(); s.Loaded != 2 || s.Failed != 1 || s.Last.Before(before.Last) {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	allow := mustAllow(t, "a.example:443")
+	if err := (&Proxy{Target: "a.example:443", Allow: allow}).Check(); err != nil {
+		t.Error(err)
+	}
+	wantReason(t, (&Proxy{Target: "b.example:443", Allow: allow}).Check(), ReasonNotAllowed)
+	wantReason(t, (&Proxy{Target: "a.example:443"}).Check(), ReasonConfig)
+}
