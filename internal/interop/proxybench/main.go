@@ -3,8 +3,8 @@
 // Proxybench measures the vsock proxy against haproxy, nginx's stream module and
 // socat, which carry bytes from one socket to another as it does:
 //
-//	internal/interop/proxybench/run          # four minutes
-//	internal/interop/proxybench/run -quick   # half of one, coarser
+//	internal/interop/proxybench/run          # three or four minutes
+//	internal/interop/proxybench/run -quick   # half a minute, coarser
 //
 // The script run finds the others, or unpacks them from Debian's packages without
 // installing them; then it runs this program, with its own arguments. -help lists
@@ -18,8 +18,9 @@
 // in a process of its own: this program's command serve. To see where its time
 // goes, build this program and take that command with a profile:
 //
-//	go build -o proxybench ./proxybench
-//	./proxybench -measures connect -peers '' -ours "$PWD/proxybench serve -cpuprofile cpu {listen} {target}"
+//	go build -C internal/interop -o "$PWD/proxybench-program" ./proxybench
+//	./proxybench-program -scale 20 -rounds 1 -legs unix-tcp -measures connect -peers '' \
+//		-ours "$PWD/proxybench-program serve -cpuprofile $PWD/cpu {listen} {target}"
 //
 // # What is measured
 //
@@ -32,6 +33,8 @@
 // begins, and the order rotates. A ratio is taken between figures of the same
 // round, and the table shows the least and the median over the rounds, because the
 // speed of a shared machine drifts more from minute to minute than proxies differ.
+// CPU time bears other load on the machine well; times on the clock, and with them
+// connections/s, MiB/s and trips, don't, and mean little while it is busy.
 //
 //   - bulk1 and bulk64 download from the origin over 1 and 64 connections, as many
 //     bytes in total. The CPU time is that of the proxy alone, with all its threads
@@ -47,12 +50,17 @@
 // # How the others are set up
 //
 // As their packages have them, but for limits that would end the measurement:
-// many connections, long timeouts, long queues of the listener. Nothing logs. All
-// may use every core, and do so by default: haproxy has a thread and nginx a worker
-// for each, socat a process for each connection, Go a GOMAXPROCS. Buffers are
-// the defaults. haproxy runs a second time with "option splice-auto", which
-// moves bytes without copying them to the process. As socat is slow, it gets
-// a quarter of the bytes, and a tenth of the idle connections.
+// many connections, long timeouts, long queues of the listener. (With socat's own
+// queue, of 5, clients wait a second for TCP's next attempt, and fail on a Unix
+// socket.) Nothing logs. All may use every core, and do so by default: haproxy has
+// a thread and nginx a worker for each, socat a process for each connection, Go a
+// GOMAXPROCS. Buffers are the defaults. haproxy runs a second time with "option
+// splice-auto", which moves bytes without copying them to the process. As socat is
+// slow, it gets a quarter of the bytes, half of the trips, and a tenth of the idle
+// connections.
+//
+// Two more are there for the asking, haproxy-256k and nginx-256k, whose buffers
+// have that many bytes.
 package main
 
 import (
@@ -97,7 +105,14 @@ var (
 	quickSize = size{bulk: 128 << 20, connect: 200 * time.Millisecond, exchanges: 1600, idle: 500, settle: 100 * time.Millisecond}
 )
 
-// for a slow proxy
+func (s size) times(n int) size {
+	s.bulk *= int64(n)
+	s.connect *= time.Duration(n)
+	s.exchanges *= n
+	return s
+}
+
+// less is for a slow proxy.
 func (s size) less() size {
 	s.bulk /= 4
 	s.idle /= 10
@@ -117,12 +132,13 @@ type settings struct {
 func bench(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("proxybench", flag.ContinueOnError)
 	quick := flags.Bool("quick", false, "move less, in 2 rounds")
+	scale := flags.Int("scale", 1, "move so many `times` as much, but over no more connections")
 	rounds := flags.Int("rounds", 0, "interleaved `rounds` (default 6)")
 	asJSON := flags.Bool("json", false, "print every figure of every round as JSON")
 	ours := flags.String("ours", "", "`command` of the proxy to measure, with {listen} and {target}, split at blanks (default this program's serve)")
 	legs := flags.String("legs", strings.Join(legNames, ","), "`legs` to measure")
 	measures := flags.String("measures", strings.Join(namesOf(allMeasures), ","), "`measures` to take")
-	peers := flags.String("peers", strings.Join(namesOf(peerProxies), ","), "`proxies` to measure against")
+	peers := flags.String("peers", strings.Join(namesOf(peerProxies[:defaultPeers]), ","), "`proxies` to measure against, of "+strings.Join(namesOf(peerProxies), ","))
 	root := flags.String("root", "", "`folder` in which the packages of the others are unpacked, if they are not installed")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -134,9 +150,10 @@ func bench(ctx context.Context, args []string) error {
 	if *quick {
 		s.size, s.rounds = quickSize, 2
 	}
-	if *rounds < 0 {
-		return fmt.Errorf("-rounds is negative (%d)", *rounds)
+	if *rounds < 0 || *scale < 1 || *scale > 100 {
+		return fmt.Errorf("-rounds %d, -scale %d: rounds are not negative, and the scale is 1 to 100", *rounds, *scale)
 	}
+	s.size = s.size.times(*scale)
 	if *rounds > 0 {
 		s.rounds = *rounds
 	}
@@ -242,14 +259,12 @@ func (s settings) run(ctx context.Context, tools toolbox, progress func(format s
 	}
 	for round := range s.rounds {
 		for _, leg := range s.legs {
-			progress("\rround %d of %d, %s ", round+1, s.rounds, leg)
+			progress("round %d of %d, %s\n", round+1, s.rounds, leg)
 			if err := s.runLeg(ctx, r, tools, dir, leg, round); err != nil {
-				progress("\n")
 				return nil, err
 			}
 		}
 	}
-	progress("\n")
 	return r, nil
 }
 

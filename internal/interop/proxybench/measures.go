@@ -171,7 +171,7 @@ func idle(worked *process, s size) (_ []float64, err error) {
 			err = e
 		}
 	}()
-	before, err := p.memory()
+	before, err := p.holdings()
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func idle(worked *process, s size) (_ []float64, err error) {
 	}
 	defer all.close()
 	time.Sleep(s.settle)
-	after, err := p.memory()
+	after, err := p.holdings()
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,6 @@ type process struct {
 	proxy  proxy
 	at     address
 	origin *origin
-	dir    string
 
 	cmd   *exec.Cmd
 	log   *os.File
@@ -45,7 +44,7 @@ func start(ctx context.Context, p proxy, t toolbox, parent, leg string) (_ *proc
 	if err != nil {
 		return nil, err
 	}
-	run := &process{proxy: p, dir: dir, ended: make(chan struct{})}
+	run := &process{proxy: p, ended: make(chan struct{})}
 	run.restart = func() (*process, error) { return start(ctx, p, t, parent, leg) }
 	if run.at, err = newAddress(leg, dir); err != nil {
 		return nil, err
@@ -67,7 +66,6 @@ func start(ctx context.Context, p proxy, t toolbox, parent, leg string) (_ *proc
 	}
 	run.cmd = exec.Command(words[0], words[1:]...)
 	run.cmd.Env = t.environment()
-	run.cmd.Dir = dir
 	run.cmd.Stdout, run.cmd.Stderr = run.log, run.log
 	// A process group holds the proxy and what it forks, to be counted and ended
 	// together. Pdeathsig is for the case that this program is killed.
@@ -156,13 +154,6 @@ func (p *process) output() string {
 	return string(data[max(0, len(data)-4096):])
 }
 
-// usage is what a proxy has used or holds, all its processes together.
-type usage struct {
-	cpu         time.Duration
-	rss, pss    int64 // bytes
-	descriptors int
-}
-
 // cpu is the time that the proxy has had so far on all cores.
 func (p *process) cpu() (time.Duration, error) {
 	members, err := p.members()
@@ -184,18 +175,23 @@ func (p *process) cpu() (time.Duration, error) {
 	return total, nil
 }
 
-// memory is what the proxy holds.
-func (p *process) memory() (usage, error) {
+// holdings is what a proxy holds, all its processes together.
+type holdings struct {
+	rss, pss    int64 // bytes
+	descriptors int
+}
+
+func (p *process) holdings() (holdings, error) {
 	members, err := p.members()
 	if err != nil {
-		return usage{}, err
+		return holdings{}, err
 	}
-	var u usage
+	var h holdings
 	for _, m := range members {
 		dir := filepath.Join("/proc", strconv.Itoa(m.pid))
 		data, err := os.ReadFile(filepath.Join(dir, "smaps_rollup"))
 		if err != nil {
-			return usage{}, err
+			return holdings{}, err
 		}
 		for line := range strings.Lines(string(data)) {
 			fields := strings.Fields(line)
@@ -204,22 +200,22 @@ func (p *process) memory() (usage, error) {
 			}
 			kibibytes, err := strconv.ParseInt(fields[1], 10, 64)
 			if err != nil {
-				return usage{}, fmt.Errorf("smaps_rollup: %w", err)
+				return holdings{}, fmt.Errorf("smaps_rollup: %w", err)
 			}
 			switch fields[0] {
 			case "Rss:":
-				u.rss += kibibytes << 10
+				h.rss += kibibytes << 10
 			case "Pss:":
-				u.pss += kibibytes << 10
+				h.pss += kibibytes << 10
 			}
 		}
 		open, err := os.ReadDir(filepath.Join(dir, "fd"))
 		if err != nil {
-			return usage{}, err
+			return holdings{}, err
 		}
-		u.descriptors += len(open)
+		h.descriptors += len(open)
 	}
-	return u, nil
+	return h, nil
 }
 
 // member is one process of a proxy.

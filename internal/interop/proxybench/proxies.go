@@ -37,11 +37,16 @@ func (p proxy) String() string { return p.name }
 const oursName = "ours"
 
 var peerProxies = []proxy{
-	{name: "haproxy", command: haproxy(""), version: program("haproxy", "-v")},
-	{name: "haproxy-splice", command: haproxy("option splice-auto"), version: program("haproxy", "-v")},
-	{name: "nginx", command: nginx, version: program("nginx", "-v")},
+	{name: "haproxy", command: haproxy("", ""), version: program("haproxy", "-v")},
+	{name: "haproxy-splice", command: haproxy("", "option splice-auto"), version: program("haproxy", "-v")},
+	{name: "nginx", command: nginx(""), version: program("nginx", "-v")},
 	{name: "socat", slow: true, command: socat, version: program("socat", "-V")},
+	{name: "haproxy-256k", command: haproxy("tune.bufsize 262144", ""), version: program("haproxy", "-v")},
+	{name: "nginx-256k", command: nginx("proxy_buffer_size 256k;"), version: program("nginx", "-v")},
 }
+
+// defaultPeers is how many of peerProxies are measured unless told otherwise.
+const defaultPeers = 4
 
 func program(name, arg string) func(toolbox) ([]string, error) {
 	return func(t toolbox) ([]string, error) {
@@ -99,7 +104,7 @@ func ourProxy(command string) (proxy, error) {
 	}, nil
 }
 
-func haproxy(option string) func(toolbox, string, address, string) ([]string, error) {
+func haproxy(global, option string) func(toolbox, string, address, string) ([]string, error) {
 	return func(t toolbox, dir string, at address, target string) ([]string, error) {
 		path, err := t.find("haproxy")
 		if err != nil {
@@ -112,6 +117,7 @@ func haproxy(option string) func(toolbox, string, address, string) ([]string, er
 		config := filepath.Join(dir, "haproxy.cfg")
 		return []string{path, "-db", "-f", config}, os.WriteFile(config, fmt.Appendf(nil, `global
 	maxconn 3000
+	%s
 defaults
 	mode tcp
 	maxconn 3000
@@ -123,31 +129,32 @@ defaults
 listen proxy
 	bind %s
 	server origin %s
-`, option, bind, target), 0o600)
+`, global, option, bind, target), 0o600)
 	}
 }
 
-func nginx(t toolbox, dir string, at address, target string) ([]string, error) {
-	path, err := t.find("nginx")
-	if err != nil {
-		return nil, err
-	}
-	module, err := t.findFile("usr/lib/nginx/modules/ngx_stream_module.so")
-	if err != nil {
-		return nil, err
-	}
-	listen := at.where
-	if at.network == "unix" {
-		listen = "unix:" + at.where
-	}
-	// Workers of root would be nobody otherwise, which measures the same but may
-	// not be known where the packages are only unpacked.
-	user := ""
-	if os.Geteuid() == 0 {
-		user = "user root root;"
-	}
-	config := filepath.Join(dir, "nginx.conf")
-	return []string{path, "-e", "stderr", "-p", dir, "-c", config}, os.WriteFile(config, fmt.Appendf(nil, `load_module %s;
+func nginx(option string) func(toolbox, string, address, string) ([]string, error) {
+	return func(t toolbox, dir string, at address, target string) ([]string, error) {
+		path, err := t.find("nginx")
+		if err != nil {
+			return nil, err
+		}
+		module, err := t.findFile("usr/lib/nginx/modules/ngx_stream_module.so")
+		if err != nil {
+			return nil, err
+		}
+		listen := at.where
+		if at.network == "unix" {
+			listen = "unix:" + at.where
+		}
+		// Root's workers would be another user's otherwise, which measures the
+		// same, but that user may not be there if the package is only unpacked.
+		user := ""
+		if os.Geteuid() == 0 {
+			user = "user root root;"
+		}
+		config := filepath.Join(dir, "nginx.conf")
+		return []string{path, "-e", "stderr", "-p", dir, "-c", config}, os.WriteFile(config, fmt.Appendf(nil, `load_module %s;
 %s
 daemon off;
 worker_processes auto;
@@ -159,12 +166,14 @@ events {
 }
 stream {
 	server {
-		listen %s backlog=4096;
+		listen %s backlog=3000;
 		proxy_pass %s;
 		proxy_timeout 1h;
+		%s
 	}
 }
-`, module, user, listen, target), 0o600)
+`, module, user, listen, target, option), 0o600)
+	}
 }
 
 func socat(t toolbox, _ string, at address, target string) ([]string, error) {
@@ -172,13 +181,13 @@ func socat(t toolbox, _ string, at address, target string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	listen := "UNIX-LISTEN:" + at.where + ",fork,backlog=4096"
+	listen := "UNIX-LISTEN:" + at.where + ",fork,backlog=3000"
 	if at.network == "tcp" {
 		host, port, err := net.SplitHostPort(at.where)
 		if err != nil {
 			return nil, err
 		}
-		listen = "TCP-LISTEN:" + port + ",bind=" + host + ",reuseaddr,fork,backlog=4096"
+		listen = "TCP-LISTEN:" + port + ",bind=" + host + ",reuseaddr,fork,backlog=3000"
 	}
 	return []string{path, listen, "TCP:" + target}, nil
 }

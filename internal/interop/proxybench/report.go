@@ -127,7 +127,7 @@ func (r *results) writeJSON(w io.Writer) error {
 
 func (r *results) writeTable(w io.Writer) error {
 	r.judge()
-	fmt.Fprintf(w, "%d rounds on %d cores. ours: min / median. Others: median (ours to it: min / median of the rounds' ratios).\n", r.Rounds, r.Cores)
+	fmt.Fprintf(w, "Rounds: %d, cores: %d. Ours: min / median. Others: median (ours to it: min / median of the rounds' ratios).\n", r.Rounds, r.Cores)
 	for _, p := range r.proxies {
 		if v := r.Versions[p.name]; v != "" {
 			fmt.Fprintf(w, "%s: %s\n", p.name, v)
