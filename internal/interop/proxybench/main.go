@@ -59,8 +59,8 @@
 // slow, it gets a quarter of the bytes, half of the trips, and a tenth of the idle
 // connections.
 //
-// Two more are there for the asking, haproxy-256k and nginx-256k, whose buffers
-// have that many bytes.
+// Three more are there for the asking: haproxy-256k and nginx-256k, whose buffers
+// have that many bytes, and socat-short-queue, with its own queue, on TCP.
 package main
 
 import (

@@ -35,7 +35,7 @@ type target struct {
 
 var (
 	cheapBytes       = []target{{peer: "haproxy", bound: 0.55}}
-	quickConnections = []target{{peer: "haproxy", least: true, bound: 0.8}, {peer: "socat", least: true, bound: 15}}
+	quickConnections = []target{{peer: "haproxy", least: true, bound: 0.8}, {peer: "socat", least: true, bound: 15}, {peer: "socat-short-queue", least: true, bound: 15}}
 	shortTrip        = []target{{peer: "nginx", bound: 1.4}}
 	smallConnection  = []target{{bound: 12.5}}
 	twoDescriptors   = []target{{bound: 2}}

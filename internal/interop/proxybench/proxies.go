@@ -40,8 +40,9 @@ var peerProxies = []proxy{
 	{name: "haproxy", command: haproxy("", ""), version: program("haproxy", "-v")},
 	{name: "haproxy-splice", command: haproxy("", "option splice-auto"), version: program("haproxy", "-v")},
 	{name: "nginx", command: nginx(""), version: program("nginx", "-v")},
-	{name: "socat", slow: true, command: socat, version: program("socat", "-V")},
+	{name: "socat", slow: true, command: socat(",backlog=3000"), version: program("socat", "-V")},
 	{name: "haproxy-256k", command: haproxy("tune.bufsize 262144", ""), version: program("haproxy", "-v")},
+	{name: "socat-short-queue", slow: true, command: socat(""), version: program("socat", "-V")},
 	{name: "nginx-256k", command: nginx("proxy_buffer_size 256k;"), version: program("nginx", "-v")},
 }
 
@@ -176,20 +177,22 @@ stream {
 	}
 }
 
-func socat(t toolbox, _ string, at address, target string) ([]string, error) {
-	path, err := t.find("socat")
-	if err != nil {
-		return nil, err
-	}
-	listen := "UNIX-LISTEN:" + at.where + ",fork,backlog=3000"
-	if at.network == "tcp" {
-		host, port, err := net.SplitHostPort(at.where)
+func socat(options string) func(toolbox, string, address, string) ([]string, error) {
+	return func(t toolbox, _ string, at address, target string) ([]string, error) {
+		path, err := t.find("socat")
 		if err != nil {
 			return nil, err
 		}
-		listen = "TCP-LISTEN:" + port + ",bind=" + host + ",reuseaddr,fork,backlog=3000"
+		listen := "UNIX-LISTEN:" + at.where + ",fork" + options
+		if at.network == "tcp" {
+			host, port, err := net.SplitHostPort(at.where)
+			if err != nil {
+				return nil, err
+			}
+			listen = "TCP-LISTEN:" + port + ",bind=" + host + ",reuseaddr,fork" + options
+		}
+		return []string{path, listen, "TCP:" + target}, nil
 	}
-	return []string{path, listen, "TCP:" + target}, nil
 }
 
 // toolbox finds the programs of others: installed, or unpacked below root.
