@@ -15,8 +15,7 @@ const maxRandomSize = 256
 // [Session.SeedKernel]. It returns len(p) and nil, or less and an error.
 //
 // Read takes no context; the driver gives up on a request after 120 seconds. An
-// NSM that keeps answering with only
-// a few bytes fails with [ReasonMalformedResponse] instead of keeping Read busy.
+// NSM that keeps answering with only a few bytes fails with [ReasonMalformedResponse] instead of keeping Read busy.
 func (s *Session) Read(p []byte) (int, error) {
 	return s.readRandom(context.Background(), "Read", p)
 }

@@ -1,7 +1,6 @@
 package vsockproxy
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -12,6 +11,8 @@ import (
 // connection is one connection that was accepted, and what its log line will say.
 type connection struct {
 	accepted net.Conn
+	began    time.Time
+	leave    func()
 	target   string         // once known
 	address  netip.AddrPort // of the target, once dialled
 	early    []byte         // what the far end gets before the rest of the stream
@@ -30,20 +31,70 @@ const (
 	endPanic    = "panic"
 )
 
-// handle serves one connection from accept to log line.
-func (s *server) handle(ctx context.Context, accepted net.Conn, local net.Addr) {
+// handle serves one connection from accept to log line. It returns once the
+// connection is relayed or has failed.
+func (s *server) handle(accepted net.Conn) {
+	c := &connection{accepted: accepted, began: time.Now()}
+	if err := s.forward(c); err != nil {
+		s.finish(c, err)
+	}
+}
+
+// forward dials where the route leads and begins to relay. Both connections are
+// closed when it fails.
+func (s *server) forward(c *connection) (err error) {
+	defer contain(&err)
+	defer func() {
+		// A relay closes both. Otherwise nothing was relayed that a reset could
+		// warn about.
+		if c.relay == nil {
+			_ = c.accepted.Close()
+		}
+	}()
+
+	c.leave, err = s.admit(c)
+	if err != nil {
+		return err
+	}
+	far, err := s.reach(s.work, c)
+	if err != nil {
+		return err
+	}
+	c.relay = s.newRelay(c, far)
+	s.join(c)
+	c.relay.start(s.maxLifetime, func(err error) {
+		c.cut = s.leave(c)
+		s.finish(c, err)
+	})
+	return nil
+}
+
+// finish writes the log line of a connection that is closed, and makes room for
+// the next.
+func (s *server) finish(c *connection, err error) {
+	defer s.running.Done()
+	defer func() { <-s.slots }()
 	// What can still panic out here is the listener's connection when it is asked
 	// for its address, and there is no log line to tell it in.
 	defer func() { _ = recover() }()
-
-	began := time.Now()
-	c := &connection{accepted: accepted}
-	err := s.forward(ctx, c)
-	s.tellEnd(c, local, time.Since(began), err)
+	if c.leave != nil {
+		c.leave()
+	}
+	s.tellEnd(c, time.Since(c.began), err)
 
 	level := slog.LevelInfo
-	attrs := []slog.Attr{slog.String("peer", peerName(accepted, local))}
-	if from := sourceOf(accepted); from.known {
+	if err != nil {
+		level = slog.LevelWarn
+	}
+	var p *panicError
+	if errors.As(err, &p) {
+		level = slog.LevelError
+	}
+	if !s.log.Enabled(s.work, level) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("peer", peerName(c.accepted, s.listener))}
+	if from := sourceOf(c.accepted); from.known {
 		attrs = append(attrs, slog.Uint64("cid", uint64(from.cid)))
 	}
 	if c.target != "" {
@@ -60,52 +111,19 @@ func (s *server) handle(ctx context.Context, accepted net.Conn, local net.Addr) 
 			attrs = append(attrs, slog.String("address", c.address.String()))
 		}
 		attrs = append(attrs,
-			slog.Int64(out, c.relay.toTarget.Load()),
-			slog.Int64(in, c.relay.toEnclave.Load()))
+			slog.Int64(out, c.relay.toTarget.written.Load()),
+			slog.Int64(in, c.relay.toEnclave.written.Load()))
 	}
 	attrs = append(attrs,
-		slog.Duration("duration", time.Since(began)),
+		slog.Duration("duration", time.Since(c.began)),
 		slog.String("end", endOf(err, c.cut)))
 	if err != nil {
-		level = slog.LevelWarn
 		attrs = append(attrs, slog.Any("error", err))
 	}
-	var p *panicError
-	if errors.As(err, &p) {
-		level = slog.LevelError
+	if p != nil {
 		attrs = append(attrs, slog.String("stack", string(p.stack)))
 	}
-	s.log.LogAttrs(ctx, level, "connection ended", attrs...)
-}
-
-// forward dials where the route leads and relays. Both connections are closed
-// when it returns.
-func (s *server) forward(ctx context.Context, c *connection) (err error) {
-	defer contain(&err)
-	defer func() {
-		// A relay has closed both. Otherwise nothing was relayed that a reset
-		// could warn about.
-		if c.relay == nil {
-			_ = c.accepted.Close()
-		}
-	}()
-
-	leave, err := s.admit(c)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	far, err := s.reach(ctx, c)
-	if err != nil {
-		return err
-	}
-	c.relay = s.newRelay(c, far)
-	s.join(c)
-	defer func() { c.cut = s.leave(c) }()
-	if s.maxLifetime == 0 {
-		return c.relay.run()
-	}
-	return c.relay.runFor(s.maxLifetime)
+	s.log.LogAttrs(s.work, level, "connection ended", attrs...)
 }
 
 func (s *server) newRelay(c *connection, far net.Conn) *relay {
@@ -146,18 +164,18 @@ func endOf(err error, cut bool) string {
 }
 
 // peerAddr is the address of the peer of conn. A client of a Unix socket has none,
-// so the socket's own stands for it.
-func peerAddr(conn net.Conn, local net.Addr) net.Addr {
+// so the listener's stands for it.
+func peerAddr(conn net.Conn, l net.Listener) net.Addr {
 	addr := conn.RemoteAddr()
 	if addr == nil || addr.String() == "" || addr.String() == "@" {
-		return local
+		return l.Addr()
 	}
 	return addr
 }
 
 // peerName names the peer of conn.
-func peerName(conn net.Conn, local net.Addr) string {
-	addr := peerAddr(conn, local)
+func peerName(conn net.Conn, l net.Listener) string {
+	addr := peerAddr(conn, l)
 	if addr == nil {
 		return "unknown"
 	}

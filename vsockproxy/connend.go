@@ -33,7 +33,7 @@ type ConnEnd struct {
 
 // tellEnd tells Proxy.OnEnd. Neither that function nor a listener's connection,
 // which may be the caller's own, can end more than this by a panic.
-func (s *server) tellEnd(c *connection, local net.Addr, lasted time.Duration, err error) {
+func (s *server) tellEnd(c *connection, lasted time.Duration, err error) {
 	if s.onEnd == nil {
 		return
 	}
@@ -45,15 +45,15 @@ func (s *server) tellEnd(c *connection, local net.Addr, lasted time.Duration, er
 		Err:      err,
 	}
 	if c.relay != nil {
-		e.FromEnclave, e.ToEnclave = c.relay.toTarget.Load(), c.relay.toEnclave.Load()
+		e.FromEnclave, e.ToEnclave = c.relay.toTarget.written.Load(), c.relay.toEnclave.written.Load()
 	}
-	e.fillPeer(c.accepted, local)
+	e.fillPeer(c.accepted, s.listener)
 	s.onEnd(e)
 }
 
 // fillPeer is on its own so that a panic here does not keep the rest from OnEnd.
-func (e *ConnEnd) fillPeer(conn net.Conn, local net.Addr) {
+func (e *ConnEnd) fillPeer(conn net.Conn, l net.Listener) {
 	defer func() { _ = recover() }()
-	e.Peer = peerAddr(conn, local)
+	e.Peer = peerAddr(conn, l)
 	e.CID = sourceOf(conn).cid
 }

@@ -87,9 +87,9 @@ const (
 // at most 256 bytes.
 type Error struct {
 	// Op is what was being done: "parse", "load", "watch", "dial", "listen", "resolve",
-	// "serve", "loopback", "heartbeat", "connect" (what a proxy that was reached says, or fails to say, about
-	// the target), or "handshake" (what a client of a proxy says about where it wants
-	// to go).
+	// "serve", "loopback", "heartbeat", "connect" (what a proxy that was reached says,
+	// or fails to say, about the target), or "handshake" (what a client of a proxy says
+	// about where it wants to go, or a PROXY header about who the client is).
 	Op string
 	// Endpoint is where, if the operation concerned an endpoint; else zero.
 	Endpoint Endpoint

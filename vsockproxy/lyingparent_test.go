@@ -202,8 +202,8 @@ func (s *askedServer) serve(conn *tls.Conn) error {
 	return err
 }
 
-// ask is the program in the enclave.
-func ask(ctx context.Context, d *Dialer, config *tls.Config) (answer string, err error) {
+// askServer is the program in the enclave.
+func askServer(ctx context.Context, d *Dialer, config *tls.Config) (answer string, err error) {
 	conn, err := d.DialContext(ctx, "tcp", "kms.example:443")
 	if err != nil {
 		return "", err
@@ -385,7 +385,7 @@ func TestLyingParent(t *testing.T) {
 						server := startAskedServer(t, &tls.Config{Certificates: []tls.Certificate{certificate}, MaxVersion: version})
 						l, e := tr.listen(t)
 						lyingParent(t, l, server.address, version, test.lie)
-						answer, err := ask(t.Context(), &Dialer{Endpoint: e}, &tls.Config{ServerName: "kms.example", RootCAs: ca.pool()})
+						answer, err := askServer(t.Context(), &Dialer{Endpoint: e}, &tls.Config{ServerName: "kms.example", RootCAs: ca.pool()})
 						switch {
 						case test.want != nil:
 							if !test.want(err) {
@@ -446,7 +446,7 @@ func TestLyingParentStalls(t *testing.T) {
 						return honest(r)
 					}
 				})
-				answer, err := ask(ctx, &Dialer{Endpoint: e}, &tls.Config{ServerName: "kms.example", RootCAs: ca.pool()})
+				answer, err := askServer(ctx, &Dialer{Endpoint: e}, &tls.Config{ServerName: "kms.example", RootCAs: ca.pool()})
 				if !errors.Is(err, context.Canceled) || answer == wholeAnswer {
 					t.Errorf("%q, %v; want the end of the context", answer, err)
 				}
@@ -492,7 +492,7 @@ func TestLyingParentLeadsElsewhere(t *testing.T) {
 						}}
 					}
 					lyingParent(t, l, server.address, tls.VersionTLS13, func() lie { return honest })
-					answer, err := ask(t.Context(), &Dialer{Endpoint: e, Connect: connect}, &tls.Config{ServerName: "kms.example", RootCAs: ca.pool()})
+					answer, err := askServer(t.Context(), &Dialer{Endpoint: e, Connect: connect}, &tls.Config{ServerName: "kms.example", RootCAs: ca.pool()})
 					if test.want == nil {
 						if answer != wholeAnswer || err != nil {
 							t.Errorf("%q, %v", answer, err)
@@ -532,7 +532,7 @@ func TestLyingParentReplaysConnections(t *testing.T) {
 					}
 				})
 				config := &tls.Config{ServerName: "kms.example", RootCAs: ca.pool()}
-				if answer, err := ask(t.Context(), &Dialer{Endpoint: e}, config); answer != wholeAnswer || err != nil {
+				if answer, err := askServer(t.Context(), &Dialer{Endpoint: e}, config); answer != wholeAnswer || err != nil {
 					t.Fatalf("%q, %v", answer, err)
 				}
 				if err := <-server.errs; err != nil {
@@ -547,7 +547,7 @@ func TestLyingParentReplaysConnections(t *testing.T) {
 					_ = conn.CloseWrite()
 					_, _ = io.Copy(io.Discard, conn)
 				})
-				answer, err := ask(t.Context(), &Dialer{Endpoint: e}, config)
+				answer, err := askServer(t.Context(), &Dialer{Endpoint: e}, config)
 				if answer != "" || !says("tls: ")(err) {
 					t.Errorf("the enclave has %q, %v", answer, err)
 				}

@@ -85,6 +85,12 @@ type Proxy struct {
 	// MaxConns bounds the connections open at once in one Serve; zero means
 	// DefaultMaxConns. While there are as many, Serve does not accept, and
 	// further ones wait in the kernel's queue.
+	//
+	// A connection needs two file descriptors while it is forwarded, one for each
+	// side, and up to nine for the moment of dialling a name with several addresses.
+	// All connections together need 64 more at most, for pipes. Allow the process
+	// (RLIMIT_NOFILE, systemd's LimitNOFILE) about 2*MaxConns + 200: where they
+	// run out, connections wait or fail, and none that is open ends.
 	MaxConns int
 	// MaxConnsPerCID bounds the connections that one context ID has open at once
 	// in one Serve, so that one enclave cannot keep out the others of the same
@@ -122,8 +128,9 @@ type Proxy struct {
 // [ReasonConfig], or [ReasonNotAllowed] for a target that is not on the
 // allowlist. Later it fails only with [ReasonListener], when l was closed by
 // somebody else or is broken for good; open connections are drained then, too.
-// While there are MaxConns connections Serve does not accept, so it learns of the
-// listener's end only when one of them has ended.
+// While there are MaxConns connections Serve does not accept. It learns within a
+// second then that a listener from [Listen] or of package net, but for AF_VSOCK, was
+// closed, and of the end of others when a connection has ended.
 // Trouble with one connection, with the target, with names or with a shortage of
 // descriptors is logged and ends nothing else.
 //
@@ -215,20 +222,32 @@ func (p *Proxy) newServer() (*server, error) {
 	return s, nil
 }
 
-// allowlist returns where the rules come from.
-func (p *Proxy) allowlist() (func() Allowlist, error) {
+// allowlist returns where the rules come from, and what they are now.
+func (p *Proxy) allowlist() (from func() Allowlist, now Allowlist, err error) {
+	fail := func(format string, args ...any) (func() Allowlist, Allowlist, error) {
+		return nil, Allowlist{}, configError(format, args...)
+	}
 	if p.AllowFrom == nil {
-		if len(p.Allow.entries) == 0 {
-			return nil, configError("Proxy.Allow is empty; build it with ParseAllowlist")
+		now = p.Allow
+		if len(now.entries) == 0 {
+			return fail("Proxy.Allow is empty; build it with ParseAllowlist")
 		}
-		allow := p.Allow
-		return func() Allowlist { return allow }, nil
+		return func() Allowlist { return now }, now, nil
 	}
 	if len(p.Allow.entries) > 0 {
-		return nil, configError("both Proxy.Allow and Proxy.AllowFrom are set; which rules are in force?")
+		return fail("both Proxy.Allow and Proxy.AllowFrom are set; which rules are in force?")
 	}
-	if len(p.AllowFrom().entries) == 0 {
-		return nil, configError("Proxy.AllowFrom returns an empty allowlist; open an AllowlistFile, or set Proxy.Allow")
+	if now, err = ask(p.AllowFrom); err != nil {
+		return fail("Proxy.AllowFrom: %v", err)
 	}
-	return p.AllowFrom, nil
+	if len(now.entries) == 0 {
+		return fail("Proxy.AllowFrom returns an empty allowlist; open an AllowlistFile, or set Proxy.Allow")
+	}
+	return p.AllowFrom, now, nil
+}
+
+// ask makes a panic of from an error: Serve is to close its listener in any case.
+func ask(from func() Allowlist) (a Allowlist, err error) {
+	defer contain(&err)
+	return from(), nil
 }

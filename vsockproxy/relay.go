@@ -3,21 +3,12 @@ package vsockproxy
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// bufferSize is the memory of one direction of one connection, in bytes. It is
-// one TLS record (RFC 8446, section 5.1) less its header, and no more, because
-// some vsock devices stall on larger single writes.
-const bufferSize = 16 << 10
-
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // errIdle ends a relay on which nothing moved for the idle timeout.
 var errIdle = errors.New("nothing moved in either direction for the idle timeout")
@@ -34,111 +25,184 @@ const partingTimeout = time.Second
 // The end of the stream on one side closes the writing half of the other side
 // and leaves the opposite direction alone. Every error ends both directions.
 type relay struct {
-	enclave, target *side
-
-	toTarget, toEnclave atomic.Int64 // bytes written
+	enclave, target     side
+	toTarget, toEnclave flow
 
 	began time.Time
 	moved atomic.Int64 // time of the last progress in either direction, since began
 
-	mu   sync.Mutex // held while a deadline is set, so that shorten has the last word
-	idle time.Duration
-
 	halfClose time.Duration // bounds idle once one direction has ended
+	lifetime  time.Duration // zero: no limit
+	done      func(error)
+
+	mu      sync.Mutex
+	idle    time.Duration
+	timer   *time.Timer // calls check
+	first   error       // what ended the relay, if not the ends of both streams
+	running int         // flows that have not ended
 }
 
 // side is one of the two connections of a relay.
 type side struct {
 	net.Conn
+	raw   rawConn // of Conn, if it is a socket and nothing else
 	name  string
 	early []byte      // of its stream, read before the relay began
 	ended atomic.Bool // its stream has been read to the end
 }
 
 func newRelay(enclave, target net.Conn, idle time.Duration) *relay {
-	return &relay{
-		enclave: &side{Conn: enclave, name: "the enclave"},
-		target:  &side{Conn: target, name: "the target"},
-		idle:    idle,
-		began:   time.Now(),
-
+	r := &relay{
+		idle:      idle,
+		began:     time.Now(),
 		halfClose: HalfCloseTimeout,
 	}
+	r.enclave = side{Conn: enclave, raw: rawOf(enclave), name: "the enclave"}
+	r.target = side{Conn: target, raw: rawOf(target), name: "the target"}
+	r.toTarget = flow{relay: r, src: &r.enclave, dst: &r.target}
+	r.toEnclave = flow{relay: r, src: &r.target, dst: &r.enclave}
+	return r
 }
 
-// goneError is a failed write: side takes no more bytes.
-type goneError struct {
+// sideError is a failure of one side. Its text is made when it is asked for: most
+// relays end with one, and often nobody listens to what it says.
+type sideError struct {
+	op   string // "read from" or "write to"
 	side *side
+	gone bool // side takes no more bytes, and that is all
 	err  error
 }
 
-func (e *goneError) Error() string { return fmt.Sprintf("write to %s: %v", e.side.name, e.err) }
-func (e *goneError) Unwrap() error { return e.err }
+func (e *sideError) Error() string { return e.op + " " + e.side.name + ": " + e.err.Error() }
+func (e *sideError) Unwrap() error { return e.err }
 
-// run relays and closes both connections. It returns nil when both sides ended
-// their streams, else the error that came first.
-//
-// It also returns nil when a side ended its stream and closed without waiting for
-// what the other still said. That is how TLS clients leave: the server's last
-// word, its close_notify, finds nobody.
-func (r *relay) run() error {
-	var once sync.Once
-	var first error
-	end := func(err error) {
-		if err == nil {
-			return
-		}
-		once.Do(func() { first = err })
-		if errors.As(err, new(*goneError)) {
-			// Let the opposite direction run to its end, so that a target's
-			// early refusal, say, reaches the enclave whole.
-			r.shorten(partingTimeout)
-		} else {
-			r.cut() // wakes the other direction
-		}
+// isGone returns the side that takes no more bytes, if that is what err says.
+func isGone(err error) *side {
+	if e, ok := err.(*sideError); ok && e.gone {
+		return e.side
 	}
-	var back sync.WaitGroup
-	back.Go(func() { end(r.copy(r.enclave, r.target, &r.toEnclave)) })
-	end(r.copy(r.target, r.enclave, &r.toTarget))
-	back.Wait()
-	var gone *goneError
-	if errors.As(first, &gone) && gone.side.ended.Load() {
-		first = nil
-	}
-	if first != nil {
-		r.cut()
-		return first
-	}
-	_ = r.enclave.Close()
-	_ = r.target.Close()
 	return nil
 }
 
-// runFor is run, cut after so long.
-func (r *relay) runFor(lifetime time.Duration) error {
-	var expired atomic.Bool
-	timer := time.AfterFunc(lifetime, func() {
-		// This goroutine has no caller that contains a panic of a connection.
-		defer func() { _ = recover() }()
-		expired.Store(true)
-		r.cut()
-	})
-	defer timer.Stop()
-	err := r.run()
-	if err != nil && expired.Load() {
-		return errLifetime
-	}
-	return err
-}
-
-// shorten lowers the idle timeout, also for reads and writes that are waiting.
-func (r *relay) shorten(idle time.Duration) {
+// start relays in two goroutines of its own. Once both connections are closed, one
+// of them calls done, with nil when both sides ended their streams, else with the
+// error that came first.
+//
+// It is also nil when a side ended its stream and closed without waiting for what
+// the other still said. That is how TLS clients leave: the server's last word, its
+// close_notify, finds nobody.
+//
+// A lifetime of zero is none.
+func (r *relay) start(lifetime time.Duration, done func(error)) {
+	// A listener may have left one, from a handshake of its own, say.
+	_ = setDeadline(r.enclave.Conn, time.Time{})
+	_ = setDeadline(r.target.Conn, time.Time{})
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.lifetime, r.done, r.running = lifetime, done, 2
+	// One timer for both connections and both directions is much cheaper than a
+	// deadline for each read and write.
+	r.timer = time.AfterFunc(time.Until(r.deadline()), r.check)
+	// Nothing is kept of the caller's stack, which has grown while it dialled.
+	go r.toTarget.run()
+	go r.toEnclave.run()
+}
+
+// end is told how a flow ended. The last one to end closes the connections.
+func (r *relay) end(err error) {
+	if err != nil {
+		r.fail(err)
+	}
+	r.mu.Lock()
+	r.running--
+	last := r.running == 0
+	if last {
+		r.timer.Stop()
+	}
+	r.mu.Unlock()
+	if last {
+		r.done(r.close())
+	}
+}
+
+func (r *relay) fail(err error) {
+	r.mu.Lock()
+	if r.first == nil {
+		r.first = err
+	}
+	r.mu.Unlock()
+	if isGone(err) != nil {
+		// Let the opposite direction run to its end, so that a target's
+		// early refusal, say, reaches the enclave whole.
+		r.shorten(partingTimeout)
+	} else {
+		r.cut() // wakes the other direction
+	}
+}
+
+func (r *relay) close() error {
+	if gone := isGone(r.first); r.first != nil && (gone == nil || !gone.ended.Load()) {
+		r.cut()
+		return r.first
+	}
+	return errors.Join(closeConn(r.enclave.Conn), closeConn(r.target.Conn))
+}
+
+// check is called when the relay has been idle for too long unless something has
+// moved, or has lasted as long as it may.
+func (r *relay) check() {
+	r.mu.Lock()
+	if r.running == 0 {
+		r.mu.Unlock()
+		return
+	}
+	if left := time.Until(r.deadline()); left > 0 {
+		r.timer.Reset(left)
+		r.mu.Unlock()
+		return
+	}
+	err := errLifetime
+	if r.lifetime == 0 || time.Since(r.began) < r.lifetime {
+		err = r.idleError()
+	}
+	r.running++ // as a flow, so that the relay does not end before this goroutine
+	r.mu.Unlock()
+	r.end(err)
+}
+
+func (r *relay) idleError() error {
+	for _, s := range []*side{&r.enclave, &r.target} {
+		if s.ended.Load() {
+			return fmt.Errorf("%w, which is at most %v because %s has ended its stream", errIdle, r.halfClose, s.name)
+		}
+	}
+	return errIdle
+}
+
+// deadline is when the connection becomes idle unless something moves, or has lasted
+// as long as it may. One direction may rest as long as the other moves: a long
+// download is not idle. The caller holds mu.
+func (r *relay) deadline() time.Time {
+	// Two additions, because the sum of the durations may overflow; a Time does
+	// not.
+	idle := r.began.Add(time.Duration(r.moved.Load())).Add(r.idle)
+	if end := r.began.Add(r.lifetime); r.lifetime > 0 && end.Before(idle) {
+		return end
+	}
+	return idle
+}
+
+func (r *relay) touch() { r.moved.Store(int64(time.Since(r.began))) }
+
+// shorten lowers the idle timeout and begins it anew.
+func (r *relay) shorten(idle time.Duration) {
 	r.touch()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.idle = min(r.idle, idle)
-	_ = r.enclave.SetDeadline(r.deadline())
-	_ = r.target.SetDeadline(r.deadline())
+	if r.running > 0 {
+		r.timer.Reset(time.Until(r.deadline()))
+	}
 }
 
 // cut closes both connections at once and may be called at any time.
@@ -150,127 +214,35 @@ func (r *relay) cut() {
 // abort closes conn so that its peer does not take the cut for an orderly end,
 // as far as the transport can say so: TCP sends a reset. Unix sockets and vsock
 // have no such thing; there TLS, whose end is authenticated, tells the difference.
+//
+// Panics of conn are contained, because callers have other connections to cut.
 func abort(conn net.Conn) {
+	_ = resetOnClose(conn)
+	if closeConn(conn) != nil {
+		// What is not closed may still wake by a deadline.
+		_ = setDeadline(conn, time.Unix(1, 0))
+	}
+}
+
+func resetOnClose(conn net.Conn) (err error) {
+	defer contain(&err)
 	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = tcp.SetLinger(0)
-	}
-	_ = conn.Close()
-}
-
-// copy moves bytes from src to dst until src ends, then ends the writing half of
-// dst.
-func (r *relay) copy(dst, src *side, count *atomic.Int64) (err error) {
-	defer contain(&err)
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
-	chunk, readErr := src.early, error(nil)
-	src.early = nil
-	for {
-		if err := r.write(dst, chunk, count); err != nil {
-			if errors.Is(err, errIdle) || errors.Is(err, net.ErrClosed) {
-				return fmt.Errorf("write to %s: %w", dst.name, err)
-			}
-			return &goneError{dst, err}
-		}
-		if errors.Is(readErr, io.EOF) {
-			src.ended.Store(true)
-			// Failing here means that dst is gone, and the opposite direction,
-			// which reads from it, finds that out without losing what dst sent.
-			if half, ok := dst.Conn.(interface{ CloseWrite() error }); ok {
-				_ = half.CloseWrite()
-			}
-			// A peer that closed for good looks the same as one that only ended
-			// its stream, and nothing more may ever come.
-			r.shorten(r.halfClose)
-			return nil
-		}
-		if readErr != nil {
-			return fmt.Errorf("read from %s: %w", src.name, readErr)
-		}
-		var n int
-		n, readErr = r.read(src, buf[:])
-		chunk = buf[:n]
-	}
-}
-
-// read reads once. It waits as long as the connection as a whole is not idle.
-func (r *relay) read(src net.Conn, buf []byte) (int, error) {
-	for {
-		if err := r.arm(src.SetReadDeadline); err != nil {
-			return 0, err
-		}
-		n, err := src.Read(buf)
-		if n > 0 {
-			r.touch()
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return n, err
-		}
-		if n > 0 {
-			return n, nil
-		}
-		if r.isIdle() {
-			return 0, r.idleError()
-		}
-	}
-}
-
-// write writes all of buf, and like read waits while the connection is not idle.
-func (r *relay) write(dst net.Conn, buf []byte, count *atomic.Int64) error {
-	for len(buf) > 0 {
-		if err := r.arm(dst.SetWriteDeadline); err != nil {
-			return err
-		}
-		n, err := dst.Write(buf)
-		if n > 0 {
-			r.touch()
-			count.Add(int64(n))
-			buf = buf[n:]
-		}
-		switch {
-		case err == nil && n == 0:
-			return io.ErrShortWrite
-		case err == nil:
-		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return err
-		case len(buf) > 0 && r.isIdle():
-			return r.idleError()
-		}
 	}
 	return nil
 }
 
-func (r *relay) touch() { r.moved.Store(int64(time.Since(r.began))) }
-
-// arm sets a deadline of one of the connections.
-func (r *relay) arm(set func(time.Time) error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return set(r.deadline())
+// closeConn closes conn. Its error is that of a panic; no other matters.
+func closeConn(conn net.Conn) (err error) {
+	defer contain(&err)
+	_ = conn.Close()
+	return nil
 }
 
-func (r *relay) isIdle() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !time.Now().Before(r.deadline())
-}
-
-func (r *relay) idleError() error {
-	for _, s := range []*side{r.enclave, r.target} {
-		if s.ended.Load() {
-			return fmt.Errorf("%w, which is at most %v because %s has ended its stream", errIdle, r.halfClose, s.name)
-		}
-	}
-	return errIdle
-}
-
-// deadline is when the connection becomes idle unless something moves. One
-// direction may rest as long as the other moves: a long download is not idle.
-// The caller holds mu.
-func (r *relay) deadline() time.Time {
-	// Two additions, because the sum of the durations may overflow; a Time does
-	// not.
-	return r.began.Add(time.Duration(r.moved.Load())).Add(r.idle)
+func setDeadline(conn net.Conn, deadline time.Time) (err error) {
+	defer contain(&err)
+	_ = conn.SetDeadline(deadline)
+	return nil
 }
 
 // panicError is a panic that ended one connection and not the process.

@@ -4,49 +4,51 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// One direction rests for longer than the idle timeout while the other moves.
-func TestMovingConnectionIsNotIdle(t *testing.T) {
-	r := newRelay(nil, nil, time.Millisecond)
-	src := &restingConn{other: r, rests: 5}
-	n, err := r.read(src, make([]byte, 8))
-	if n != 2 || err != nil {
-		t.Fatalf("read %d bytes, %v; want 2 bytes after 5 rests", n, err)
-	}
-	src.rests = 1
-	src.other = nil
-	if _, err := r.read(src, make([]byte, 8)); !errors.Is(err, errIdle) {
-		t.Fatalf("error %v with nothing moving, want %v", err, errIdle)
-	}
+// runRelay relays and returns how that ended.
+func runRelay(r *relay) error {
+	ended := make(chan error, 1)
+	r.start(0, func(err error) { ended <- err })
+	return <-ended
 }
 
-// restingConn runs into its read deadline a few times, just after the opposite
-// direction has moved.
-type restingConn struct {
-	net.Conn
-	other    *relay
-	rests    int
-	deadline time.Time
-}
-
-func (c *restingConn) SetReadDeadline(d time.Time) error { c.deadline = d; return nil }
-
-func (c *restingConn) Read(b []byte) (int, error) {
-	if c.rests == 0 {
-		return copy(b, "ok"), nil
+// What has moved decides, and not when a timer was set or which direction rests.
+func TestIdleIsMeasuredFromTheLastByte(t *testing.T) {
+	client, enclave := pair(t)
+	target, server := pair(t)
+	r := newRelay(enclave, target, time.Hour)
+	ended := make(chan error, 1)
+	r.start(0, func(err error) { ended <- err })
+	wantOpen := func() {
+		t.Helper()
+		select {
+		case err := <-ended:
+			t.Fatalf("ended with %v before its time", err)
+		default:
+		}
 	}
-	c.rests--
-	<-time.After(time.Until(c.deadline))
-	if c.other != nil {
-		c.other.touch()
+	r.check() // as if the timer were early
+	wantOpen()
+	r.moved.Store(int64(-2 * time.Hour))
+	mustWrite(t, server, "moves") // one way only
+	wantRead(t, client, "moves")
+	for r.toEnclave.written.Load() == 0 {
+		runtime.Gosched() // until the relay is done with them, too
 	}
-	return 0, os.ErrDeadlineExceeded
+	r.check()
+	wantOpen()
+	r.moved.Store(int64(-time.Hour))
+	r.check()
+	if err := <-ended; !errors.Is(err, errIdle) {
+		t.Errorf("the relay ended with %v, want %v", err, errIdle)
+	}
+	r.check() // of a timer that was on its way
 }
 
 // pair returns two ends of one connection.
@@ -72,6 +74,26 @@ func (c deafConn) Write([]byte) (int, error) {
 	return 0, &net.OpError{Op: "write", Err: syscall.EPIPE}
 }
 
+// A deadline that was left on a connection ends nothing.
+func TestForeignDeadline(t *testing.T) {
+	client, enclave := pair(t)
+	target, server := pair(t)
+	for _, conn := range []duplex{enclave, target} {
+		if err := conn.SetDeadline(time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- runRelay(newRelay(enclave, target, time.Hour)) }()
+	mustWrite(t, client, "hello")
+	wantRead(t, server, "hello")
+	_ = client.Close()
+	_ = server.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("the relay ended with %v", err)
+	}
+}
+
 // A target that refuses the rest of a request, says why, and closes: what it said
 // must arrive.
 func TestLastWordsArrive(t *testing.T) {
@@ -80,7 +102,7 @@ func TestLastWordsArrive(t *testing.T) {
 	deaf := deafConn{wrapped{target}, make(chan struct{})}
 	r := newRelay(enclave, deaf, time.Hour)
 	ended := make(chan error, 1)
-	go func() { ended <- r.run() }()
+	go func() { ended <- runRelay(r) }()
 
 	mustWrite(t, client, "a request too large")
 	<-deaf.refused
@@ -102,7 +124,7 @@ func TestSilentDeafSideIsCut(t *testing.T) {
 	target, _ := pair(t)
 	r := newRelay(enclave, deafConn{wrapped{target}, make(chan struct{})}, 20*time.Millisecond)
 	ended := make(chan error, 1)
-	go func() { ended <- r.run() }()
+	go func() { ended <- runRelay(r) }()
 	mustWrite(t, client, "hello")
 	wantCut(t, client)
 	if err := <-ended; !errors.Is(err, syscall.EPIPE) {
@@ -127,7 +149,7 @@ func TestAbandonedConnectionEnds(t *testing.T) {
 				leaver = server
 			}
 			ended := make(chan error, 1)
-			go func() { ended <- r.run() }()
+			go func() { ended <- runRelay(r) }()
 			mustWrite(t, client, "hello")
 			wantRead(t, server, "hello")
 			_ = leaver.Close()
@@ -141,7 +163,7 @@ func TestAbandonedConnectionEnds(t *testing.T) {
 
 // The bound does not lengthen a shorter idle timeout.
 func TestHalfCloseKeepsShorterIdleTimeout(t *testing.T) {
-	r := newRelay(&net.UnixConn{}, &net.UnixConn{}, time.Second)
+	r := newRelay(nil, nil, time.Second)
 	r.shorten(r.halfClose)
 	if r.idle != time.Second {
 		t.Errorf("idle timeout %v, want %v", r.idle, time.Second)

@@ -11,8 +11,8 @@ import (
 
 // Route says how a [Proxy] learns where a connection is to go. Make one with
 // [To], [Connect], [ServerName], [ToEnclave], [ToEnclaveProxyV2] or, inside the
-// enclave, [ToParent]. It is a comparable value and safe to copy. The zero Route is none: the Proxy then has
-// its Target.
+// enclave, [ToParent]. It is a comparable value and safe to copy. The zero Route is
+// none: the Proxy then has its Target.
 //
 // Constructors do not fail; what they were given is checked by Serve.
 //
@@ -93,7 +93,8 @@ func ToEnclave(e Endpoint) Route { return Route{kind: routeToEnclave, enclave: e
 // that carries the client's address: the PROXY protocol, version 2, without
 // extensions. A client that does not come over TCP is sent as unknown. The
 // listener in the enclave must expect the header, and take what it says as a hint
-// for logs: the parent writes it, and can write anything.
+// for logs: the parent writes it, and can write anything. [AcceptProxyV2] is such a
+// listener.
 func ToEnclaveProxyV2(e Endpoint) Route { return Route{kind: routeToEnclaveProxyV2, enclave: e} }
 
 // ToParent is for a [Proxy] inside the enclave, as a way out for programs that
@@ -169,7 +170,7 @@ func (p *Proxy) checkRoute() (Route, target, func() Allowlist, error) {
 		}
 		return r, target{}, nil, nil
 	}
-	allow, err := p.allowlist()
+	allow, now, err := p.allowlist()
 	if err != nil {
 		return fail(err)
 	}
@@ -183,7 +184,7 @@ func (p *Proxy) checkRoute() (Route, target, func() Allowlist, error) {
 		if err != nil {
 			return fail(configError("%s: %v", field, err))
 		}
-		if now := allow(); !now.lists(t) {
+		if !now.lists(t) {
 			return fail(&Error{Op: "serve", Reason: ReasonNotAllowed, Detail: now.check(t, source{}).Error()})
 		}
 		if t.addr.IsValid() && !p.AddressFamily.has(t.addr) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -16,6 +18,10 @@ const (
 	minAcceptPause = 5 * time.Millisecond
 	maxAcceptPause = time.Second
 )
+
+// closedCheck is how often the accept loop looks, while it may not accept, whether
+// somebody has closed the listener.
+const closedCheck = time.Second
 
 // server is one call of Proxy.Serve.
 type server struct {
@@ -29,6 +35,9 @@ type server struct {
 	dialTimeout, idleTimeout, drainTimeout time.Duration
 	handshakeTimeout, maxLifetime          time.Duration
 	maxConnsPerCID                         int
+
+	work     context.Context // of connections
+	listener net.Listener
 
 	slots   chan struct{} // counts connections, capacity MaxConns
 	lookups chan struct{} // counts lookups, capacity MaxConns
@@ -54,30 +63,25 @@ func (s *server) serve(ctx context.Context, l net.Listener) error {
 	// end with it.
 	work, cancelWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelWork()
+	s.work, s.listener = work, l
 
-	err := s.acceptLoop(ctx, work, l)
+	err := s.acceptLoop(ctx, l)
 	close(accepted)
 	closer.Wait()
 	s.drain(cancelWork)
 	return err
 }
 
-func (s *server) acceptLoop(ctx, work context.Context, l net.Listener) error {
+func (s *server) acceptLoop(ctx context.Context, l net.Listener) error {
 	var pause time.Duration
 	for {
-		if !s.waitForSlot(ctx) {
-			return nil
-		}
-		conn, err := l.Accept()
+		conn, err := s.accept(ctx, l)
 		if err == nil {
 			pause = 0
-			s.running.Go(func() {
-				defer func() { <-s.slots }()
-				s.handle(work, conn, l.Addr())
-			})
+			s.running.Add(1)
+			go s.handle(conn)
 			continue
 		}
-		<-s.slots
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -94,23 +98,58 @@ func (s *server) acceptLoop(ctx, work context.Context, l net.Listener) error {
 	}
 }
 
-// waitForSlot takes a slot, or reports false if ctx ends first.
-func (s *server) waitForSlot(ctx context.Context) bool {
+// accept takes a slot and a connection, or neither.
+func (s *server) accept(ctx context.Context, l net.Listener) (net.Conn, error) {
+	if err := s.waitForSlot(ctx, l); err != nil {
+		return nil, err
+	}
+	conn, err := l.Accept()
+	if err != nil {
+		<-s.slots
+	}
+	return conn, err
+}
+
+// waitForSlot takes a slot. It fails if ctx ends first, or l is closed.
+func (s *server) waitForSlot(ctx context.Context, l net.Listener) error {
 	if ctx.Err() != nil {
-		return false
+		return ctx.Err()
 	}
 	select {
 	case s.slots <- struct{}{}:
-		return true
+		return nil
 	default:
 	}
 	s.log.Warn("at the connection limit, further connections wait", "max_conns", cap(s.slots))
-	select {
-	case s.slots <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
+	look := time.NewTicker(closedCheck)
+	defer look.Stop()
+	for {
+		select {
+		case s.slots <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+			if isClosed(l) {
+				return net.ErrClosed
+			}
+		}
 	}
+}
+
+// isClosed reports whether l was closed, as far as that shows without accepting.
+func isClosed(l net.Listener) bool {
+	switch l := l.(type) {
+	case *hybridListener:
+		return l.closing.Err() != nil
+	case syscall.Conn: // TCP and Unix sockets
+		raw, err := l.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(uintptr) {})
+		}
+		return errors.Is(err, net.ErrClosed)
+	}
+	return false
 }
 
 // acceptErrorPasses tells trouble of the moment (descriptors or memory short, a
@@ -150,21 +189,22 @@ func (s *server) drain(cancelWork func()) {
 
 func (s *server) cutOpen() int {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.cutting = true
-	open := len(s.open)
-	for c := range s.open {
+	open := slices.Collect(maps.Keys(s.open))
+	s.mu.Unlock()
+	for _, c := range open {
 		c.relay.cut()
 	}
-	return open
+	return len(open)
 }
 
 // join adds a relay to those that drain will cut.
 func (s *server) join(c *connection) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.open[c] = true
-	if s.cutting {
+	cutting := s.cutting
+	s.mu.Unlock()
+	if cutting {
 		c.relay.cut()
 	}
 }

@@ -28,9 +28,16 @@ func (s *server) dialTarget(ctx context.Context, t target, from source) (net.Con
 	for i, addr := range addrs {
 		addresses[i] = netip.AddrPortFrom(addr, t.port)
 	}
-	conn, address, err := dialFirst(ctx, addresses, func(ctx context.Context, address netip.AddrPort) (net.Conn, error) {
+	dial := func(ctx context.Context, address netip.AddrPort) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", address.String())
-	})
+	}
+	var conn net.Conn
+	address := addresses[0]
+	if len(addresses) == 1 {
+		conn, err = dial(ctx, address) // a race of one needs no goroutine
+	} else {
+		conn, address, err = dialFirst(ctx, addresses, dial)
+	}
 	if err != nil {
 		return nil, netip.AddrPort{}, &Error{
 			Op:     "dial",

@@ -10,4 +10,11 @@
 // Node.js, it also installs the JavaScript SDK from npm's registry, by the lock
 // file in the folder js, into the user's cache folder; the tests that need it
 // are skipped where there isn't, or where the registry can't be reached.
+//
+// Two programs measure against others; neither is part of the tests. The folder
+// compare does it for the verification of documents and for envelopes, and the
+// folder proxybench for the vsock proxy:
+//
+//	go run ./compare
+//	proxybench/run
 package interop

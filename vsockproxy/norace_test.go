@@ -1,0 +1,5 @@
+//go:build !race
+
+package vsockproxy
+
+const raceEnabled = false

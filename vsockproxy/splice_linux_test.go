@@ -1,0 +1,175 @@
+package vsockproxy
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// unixPair returns two ends of one connection over a Unix socket.
+func unixPair(t *testing.T) (a, b duplex) {
+	t.Helper()
+	e := Unix(socketPath(t))
+	l := mustListen(t, e)
+	conn, err := (&Dialer{Endpoint: e}).DialContext(t.Context(), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn.(duplex), mustAccept(t, l).(duplex)
+}
+
+func TestBulkIsSpliced(t *testing.T) {
+	for name, enclaveSide := range map[string]func(*testing.T) (a, b duplex){"tcp": pair, "unix": unixPair} {
+		t.Run(name, func(t *testing.T) {
+			client, enclave := enclaveSide(t)
+			target, server := pair(t)
+			sent := noise(1, 8<<20)
+			// The relay finds all of it, whoever is how fast.
+			r := newRelay(enclave, target, time.Hour)
+			r.toTarget.bulk, r.toEnclave.bulk = true, true
+			ended := make(chan error, 1)
+			go func() { ended <- runRelay(r) }()
+			var both sync.WaitGroup
+			for _, ends := range [][2]duplex{{client, server}, {server, client}} {
+				both.Go(func() {
+					_, _ = ends[0].Write(sent)
+					_ = ends[0].CloseWrite()
+				})
+				both.Go(func() {
+					got, err := io.ReadAll(ends[1])
+					if err != nil || !bytes.Equal(got, sent) {
+						t.Errorf("%d of %d bytes arrived, or others, %v", len(got), len(sent), err)
+					}
+				})
+			}
+			both.Wait()
+			if err := <-ended; err != nil {
+				t.Errorf("the relay ended with %v", err)
+			}
+			if r.toTarget.unspliceable || r.toEnclave.unspliceable {
+				t.Error("the kernel did not splice")
+			}
+			if idle, all := len(idlePipes), pipeCount.Load(); all == 0 || int(all) != idle {
+				t.Errorf("%d of %d pipes are idle after the relay has ended", idle, all)
+			}
+		})
+	}
+}
+
+// Where a pipe cannot be had, bytes are copied.
+func TestNoPipeLeft(t *testing.T) {
+	had := pipeCount.Swap(maxPipes)
+	var taken []*pipe
+	for len(idlePipes) > 0 {
+		taken = append(taken, <-idlePipes)
+	}
+	defer func() {
+		pipeCount.Store(had)
+		for _, p := range taken {
+			idlePipes <- p
+		}
+	}()
+	client, enclave := pair(t)
+	target, server := pair(t)
+	r := newRelay(enclave, target, time.Hour)
+	r.toTarget.bulk = true
+	ended := make(chan error, 1)
+	go func() { ended <- runRelay(r) }()
+	sent := noise(2, 4<<20)
+	go func() {
+		_, _ = client.Write(sent)
+		_ = client.CloseWrite()
+	}()
+	got, err := io.ReadAll(server)
+	if err != nil || !bytes.Equal(got, sent) {
+		t.Errorf("%d of %d bytes arrived, or others, %v", len(got), len(sent), err)
+	}
+	_ = server.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("the relay ended with %v", err)
+	}
+}
+
+// A destination may turn out not to take what is in the pipe already.
+func TestSpliceOutUnsupported(t *testing.T) {
+	const text = "what is in the pipe"
+	client, enclave := pair(t)
+	target, server := pair(t)
+	mustWrite(t, client, text)
+	r := newRelay(enclave, target, time.Hour)
+	f := &r.toTarget
+	defer f.release()
+	f.bulk = true
+	if err := f.fill(f.readable); err != nil || f.piped != len(text) {
+		t.Fatalf("%d bytes in the pipe, %v", f.piped, err)
+	}
+	// splice(2) refuses what is no file of the right kind, an epoll instance here.
+	if err := f.spliceOut(epollInstance(t)); err != nil || f.piped != 0 || string(f.chunk) != text || !f.unspliceable {
+		t.Fatalf("%d bytes in the pipe, %q in the buffer, %v", f.piped, f.chunk, err)
+	}
+	if err := f.flush(f.writable); err != nil {
+		t.Fatal(err)
+	}
+	wantRead(t, server, text)
+}
+
+// A type that embeds a socket is not that socket: what its Read and Write do must be
+// done.
+func TestOnlySocketsAreRaw(t *testing.T) {
+	_, tcp := pair(t)
+	if rawOf(tcp) == nil {
+		t.Error("a TCP connection is not read as a socket")
+	}
+	for _, conn := range []net.Conn{
+		struct{ *net.TCPConn }{tcp.(*net.TCPConn)},
+		&net.TCPConn{}, &net.UnixConn{}, nil,
+	} {
+		if rawOf(conn) != nil {
+			t.Errorf("%T is read as a socket", conn)
+		}
+	}
+	// A packet that is read in part loses its rest.
+	l, err := net.Listen("unixpacket", socketPath(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	packets, err := net.Dial("unixpacket", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = packets.Close() }()
+	if rawOf(packets) != nil {
+		t.Error("a packet socket is read as a stream")
+	}
+}
+
+// Writes to Unix sockets need no bound for the sake of a vsock device behind the
+// socket, and none would help: a stream has no trace of how it was written.
+func TestUnixStreamsHaveNoWrites(t *testing.T) {
+	a, b := unixPair(t)
+	const pieces = 4
+	for range pieces {
+		mustWrite(t, a, string(make([]byte, smallBuffer)))
+	}
+	buf := make([]byte, 2*pieces*smallBuffer)
+	if n, err := b.Read(buf); n != pieces*smallBuffer || err != nil {
+		t.Errorf("read %d bytes at once, %v; want all %d that were written in pieces", n, err, pieces*smallBuffer)
+	}
+}
+
+func epollInstance(t *testing.T) int {
+	t.Helper()
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
