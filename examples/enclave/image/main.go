@@ -11,7 +11,9 @@ package main
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -71,6 +73,9 @@ func build(in inputs, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := checkProgram(program); err != nil {
+		return fmt.Errorf("%s: %w", in.program, err)
+	}
 	boot, err := bootDisk(in.modules)
 	if err != nil {
 		return err
@@ -79,20 +84,12 @@ func build(in inputs, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.Create(in.output)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	image, err := eif.Write(f, eif.Contents{
+	image, err := write(in.output, eif.Contents{
 		Kernel: bytes.NewReader(kernel), Cmdline: in.cmdline,
 		Ramdisks: []eif.Source{bytes.NewReader(boot), bytes.NewReader(application)},
 		Metadata: eif.Metadata{ImageName: "enclave", ImageVersion: "1"},
 	})
 	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
 		return err
 	}
 	measurements := map[string]string{"HashAlgorithm": "Sha384 { ... }"}
@@ -102,6 +99,36 @@ func build(in inputs, stdout io.Writer) error {
 	encoder := json.NewEncoder(stdout)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(map[string]any{"Measurements": measurements})
+}
+
+// write writes the image, and leaves no part of one beside an error.
+func write(file string, contents eif.Contents) (*eif.Image, error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	image, err := eif.Write(f, contents)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, errors.Join(err, os.Remove(file))
+	}
+	return image, nil
+}
+
+// checkProgram refuses what an enclave couldn't start: nobody would see why.
+func checkProgram(program []byte) error {
+	f, err := elf.NewFile(bytes.NewReader(program))
+	if err != nil {
+		return fmt.Errorf("is no program for Linux; build it with GOOS=linux GOARCH=amd64: %w", err)
+	}
+	if f.Machine != elf.EM_X86_64 {
+		return fmt.Errorf("is for %v; build it with GOARCH=amd64", f.Machine)
+	}
+	for _, part := range f.Progs {
+		if part.Type == elf.PT_INTERP {
+			return errors.New("needs shared libraries, which aren't in the image; build it with CGO_ENABLED=0")
+		}
+	}
+	return nil
 }
 
 func bootDisk(modules []string) ([]byte, error) {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,7 +24,7 @@ func TestBuild(t *testing.T) {
 		return file
 	}
 	in := inputs{
-		kernel: put("bzImage", "kernel"), cmdline: defaultCmdline, program: put("enclave", "program"), config: "../config.json",
+		kernel: put("bzImage", "kernel"), cmdline: defaultCmdline, program: put("enclave", string(program(elf.EM_X86_64, nil))), config: "../config.json",
 		modules: []string{put("nsm.ko", "module")},
 	}
 	var files, printed [2]bytes.Buffer
@@ -52,12 +54,41 @@ func TestBuild(t *testing.T) {
 		t.Errorf("what is printed (+) isn't what the image has (-):\n%s", diff)
 	}
 
-	in.config = put("config.json", `{"region": "eu-central-1"}`)
 	in.output = filepath.Join(dir, "none.eif")
-	if err := build(in, &printed[0]); err == nil {
-		t.Error("built an image that can't start")
+	for name, bad := range map[string]func(*inputs){
+		"a configuration that can't work": func(in *inputs) { in.config = put("bad.json", `{"region": "eu-central-1"}`) },
+		"a program of another system":     func(in *inputs) { in.program = put("bad", "MZ") },
+		"one of another processor":        func(in *inputs) { in.program = put("bad", string(program(elf.EM_AARCH64, nil))) },
+		"one with shared libraries": func(in *inputs) {
+			in.program = put("bad", string(program(elf.EM_X86_64, &elf.Prog64{Type: uint32(elf.PT_INTERP)})))
+		},
+		"no module":             func(in *inputs) { in.modules = []string{filepath.Join(dir, "missing.ko")} },
+		"a command line's zero": func(in *inputs) { in.cmdline = "a\x00b" },
+	} {
+		broken := in
+		bad(&broken)
+		var printed bytes.Buffer
+		if err := build(broken, &printed); err == nil || printed.Len() > 0 {
+			t.Errorf("%s: %v, %s", name, err, printed.Bytes())
+		}
+		if _, err := os.Stat(in.output); err == nil {
+			t.Errorf("%s: an image beside the error", name)
+		}
 	}
-	if _, err := os.Stat(in.output); err == nil {
-		t.Error("wrote an image beside an error")
+}
+
+// program is the head of an executable file, with one part or none.
+func program(machine elf.Machine, part *elf.Prog64) []byte {
+	header := elf.Header64{
+		Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+		Type:  uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT), Ehsize: 64,
 	}
+	if part != nil {
+		header.Phoff, header.Phentsize, header.Phnum = 64, 56, 1
+	}
+	b, _ := binary.Append(nil, binary.LittleEndian, header)
+	if part != nil {
+		b, _ = binary.Append(b, binary.LittleEndian, part)
+	}
+	return b
 }

@@ -29,15 +29,15 @@ const clientLimit = 30 * time.Second
 // document vouches for. The parent that carries the connections can cut them, and
 // neither read nor answer.
 //
-// The document is as old as the connection's first request: an enclave that is
-// measured anew, or a policy that changes, calls for another Connect.
+// The document is judged once, here: when the policy changes, call Connect again. An
+// enclave that has been started anew has another TLS key, and the client refuses it.
 func Connect(ctx context.Context, dial func(ctx context.Context, network, address string) (net.Conn, error), verifier *attestation.Verifier) (*http.Client, *attestation.Document, error) {
 	ctx, cancel := context.WithTimeout(ctx, clientLimit)
 	defer cancel()
 	// TLS proves that the peer holds the key of its certificate, and no more:
 	// whose key that is, its document will say.
 	var peer *x509.Certificate
-	first := &http.Client{Transport: transport(dial, func(certificate *x509.Certificate) error {
+	first := &http.Client{CheckRedirect: noRedirect, Transport: transport(dial, func(certificate *x509.Certificate) error {
 		if peer != nil && !bytes.Equal(peer.Raw, certificate.Raw) {
 			return errors.New("another enclave answers")
 		}
@@ -68,7 +68,7 @@ func Connect(ctx context.Context, dial func(ctx context.Context, network, addres
 	if err != nil {
 		return nil, nil, err
 	}
-	client := &http.Client{Timeout: clientLimit, Transport: transport(dial, func(certificate *x509.Certificate) error {
+	client := &http.Client{Timeout: clientLimit, CheckRedirect: noRedirect, Transport: transport(dial, func(certificate *x509.Certificate) error {
 		if !bytes.Equal(binding(certificate), want) {
 			return errors.New("this is not the key that the enclave's document vouches for")
 		}
@@ -76,6 +76,10 @@ func Connect(ctx context.Context, dial func(ctx context.Context, network, addres
 	})}
 	return client, document, nil
 }
+
+// noRedirect has a client hand out redirects, and not follow them: the service sends
+// none, and one could lead out of TLS.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // transport makes TLS connections by dial whose certificate accept judges.
 func transport(dial func(ctx context.Context, network, address string) (net.Conn, error), accept func(*x509.Certificate) error) *http.Transport {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"golang.org/x/net/netutil"
 
 	"github.com/keyvouch/keyvouch/kmsclient"
 	"github.com/keyvouch/keyvouch/nsm"
@@ -48,6 +49,7 @@ type Service struct {
 const (
 	maxBody       = 64 << 10
 	maxHeader     = 8 << 10
+	maxConns      = 256 // further ones wait, in the kernel and at the parent
 	requestLimit  = 10 * time.Second
 	idleLimit     = time.Minute
 	releaseLimit  = time.Minute
@@ -87,7 +89,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	s.Logger.Info("serving", "at", at.String())
 	served := make(chan error, 1)
-	go func() { served <- server.ServeTLS(listener, "", "") }()
+	go func() { served <- server.ServeTLS(netutil.LimitListener(listener, maxConns), "", "") }()
 	select {
 	case err := <-served:
 		return err

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -64,7 +63,6 @@ func (c *config) run(ctx context.Context, machines []string) (int, error) {
 	report := &report{Started: started.UTC(), Versions: strings.Split(strings.TrimSpace(string(versions)), "\n"), Go: goVersion()}
 	report.BuildSeconds = time.Since(started).Seconds()
 	fmt.Printf("e2e: images built in %.1f s\n", report.BuildSeconds)
-	var errs []error
 	for _, name := range machines {
 		m, err := c.boot(ctx, name, images)
 		if err != nil {
@@ -73,8 +71,8 @@ func (c *config) run(ctx context.Context, machines []string) (int, error) {
 		report.Machines = append(report.Machines, m)
 		m.print(os.Stdout)
 	}
-	errs = append(errs, report.write(c.out))
+	err = report.write(c.out)
 	passed, failed, skipped := report.count()
 	fmt.Printf("e2e: %d checks passed, %d failed, %d skipped, in %.0f s; see %s\n", passed, failed, skipped, time.Since(started).Seconds(), filepath.Join(c.out, "report.txt"))
-	return failed, errors.Join(errs...)
+	return failed, err
 }
