@@ -1,9 +1,11 @@
 package kmsclient
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 
@@ -53,37 +55,70 @@ func (s serialized) HandleSerialize(ctx context.Context, in middleware.Serialize
 	if !ok {
 		return middleware.SerializeOutput{}, middleware.Metadata{}, notHTTP(in.Request)
 	}
-	ctx, err := hashed(ctx, request)
+	body := bytes.NewBuffer(make([]byte, 0, max(0, request.ContentLength)))
+	hash, err := hashOf(request, body)
 	if err != nil {
 		return middleware.SerializeOutput{}, middleware.Metadata{}, err
 	}
-	s.call.body, s.call.bodySize = request.GetStream(), request.ContentLength
-	return s.SerializeHandler.HandleSerialize(ctx, in)
+	s.call.made, s.call.body = madeOf(request, hash), body.Bytes()
+	in.Parameters = newCall(s.call.input).input // what others make of it now counts for nothing
+	return s.SerializeHandler.HandleSerialize(v4.SetPayloadHash(ctx, hash), in)
 }
 
 func notHTTP(request any) error { return fmt.Errorf("kmsclient: not an HTTP request: %T", request) }
 
-// hashed takes the hash of a request's body, for the signature to cover.
-func hashed(ctx context.Context, request *smithyhttp.Request) (context.Context, error) {
+// hashOf takes the hash of a request's body, for the signature to cover, and
+// copies the body.
+func hashOf(request *smithyhttp.Request, body io.Writer) (string, error) {
 	hash := sha256.New()
-	if _, err := io.Copy(hash, request.GetStream()); err != nil {
-		return nil, fmt.Errorf("kmsclient: can't hash the request: %w", err)
-	}
-	if err := request.RewindStream(); err != nil {
-		return nil, fmt.Errorf("kmsclient: can't rewind the request: %w", err)
+	if err := readBody(request, io.MultiWriter(hash, body)); err != nil {
+		return "", fmt.Errorf("kmsclient: can't hash the request: %w", err)
 	}
 	var sum [sha256.Size]byte
-	return v4.SetPayloadHash(ctx, hex.EncodeToString(hash.Sum(sum[:0]))), nil
+	return hex.EncodeToString(hash.Sum(sum[:0])), nil
 }
 
-// isBodyOf reports whether a request still has the body that was serialised, and
-// the whole of it ahead.
-func (c *call) isBodyOf(request *smithyhttp.Request) bool {
-	if c.body == nil || request.GetStream() != c.body {
+// readBody leaves a request as it was.
+func readBody(request *smithyhttp.Request, to io.Writer) error {
+	if _, err := io.Copy(to, request.GetStream()); err != nil {
+		return err
+	}
+	return request.RewindStream()
+}
+
+// made is what the SDK's serializer sets of a request, and the hash of its body.
+type made struct {
+	stream                    io.Reader
+	size                      int64
+	method, target, mediaType string
+	hash                      string
+}
+
+func madeOf(r *smithyhttp.Request, hash string) made {
+	return made{r.GetStream(), r.ContentLength, r.Method, r.Header.Get("X-Amz-Target"), r.Header.Get("Content-Type"), hash}
+}
+
+// isWhole reports whether a request still is what was serialised, with the whole
+// of its body ahead, and will be signed as that.
+func (c *call) isWhole(ctx context.Context, request *smithyhttp.Request) bool {
+	if c.made.stream == nil || madeOf(request, v4.GetPayloadHash(ctx)) != c.made {
 		return false
 	}
-	size, ok, err := request.StreamLength()
-	return err == nil && ok && size == c.bodySize
+	// The same reader can have been read, or given other bytes.
+	rest := unread{c.body}
+	return readBody(request, &rest) == nil && len(rest.bytes) == 0
+}
+
+// unread takes the bytes that it was made with and no others.
+type unread struct{ bytes []byte }
+
+func (u *unread) Write(p []byte) (int, error) {
+	rest, ok := bytes.CutPrefix(u.bytes, p)
+	if !ok {
+		return 0, errors.New("another body")
+	}
+	u.bytes = rest
+	return len(p), nil
 }
 
 // prepare checks an input of any operation, and copies it if the operation is
