@@ -3,7 +3,6 @@ package kmsclient
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -190,7 +189,7 @@ func (a *attested) again(ctx context.Context, transportRequest any) (context.Con
 	if _, _, err := a.serializer.HandleSerialize(ctx, middleware.SerializeInput{Parameters: a.call.input, Request: request}, done{}); err != nil {
 		return nil, fmt.Errorf("kmsclient: can't serialise the request with its document: %w", err)
 	}
-	hash, err := hashOf(request, io.Discard)
+	hash, err := hashOf(request)
 	if err != nil {
 		return nil, err
 	}

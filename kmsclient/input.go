@@ -1,11 +1,9 @@
 package kmsclient
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 
@@ -55,24 +53,24 @@ func (s serialized) HandleSerialize(ctx context.Context, in middleware.Serialize
 	if !ok {
 		return middleware.SerializeOutput{}, middleware.Metadata{}, notHTTP(in.Request)
 	}
-	body := bytes.NewBuffer(make([]byte, 0, max(0, request.ContentLength)))
-	hash, err := hashOf(request, body)
+	hash, err := hashOf(request)
 	if err != nil {
 		return middleware.SerializeOutput{}, middleware.Metadata{}, err
 	}
-	s.call.made, s.call.body = madeOf(request, hash), body.Bytes()
+	if s.call.made, err = madeOf(request, hash); err != nil {
+		return middleware.SerializeOutput{}, middleware.Metadata{}, err
+	}
 	in.Parameters = newCall(s.call.input).input // what others make of it now counts for nothing
 	return s.SerializeHandler.HandleSerialize(v4.SetPayloadHash(ctx, hash), in)
 }
 
 func notHTTP(request any) error { return fmt.Errorf("kmsclient: not an HTTP request: %T", request) }
 
-// hashOf takes the hash of a request's body, for the signature to cover, and
-// copies the body.
-func hashOf(request *smithyhttp.Request, body io.Writer) (string, error) {
+// hashOf takes the hash of a request's body, for the signature to cover.
+func hashOf(request *smithyhttp.Request) (string, error) {
 	hash := sha256.New()
-	if err := readBody(request, io.MultiWriter(hash, body)); err != nil {
-		return "", fmt.Errorf("kmsclient: can't hash the request: %w", err)
+	if err := readBody(request, hash); err != nil {
+		return "", err
 	}
 	var sum [sha256.Size]byte
 	return hex.EncodeToString(hash.Sum(sum[:0])), nil
@@ -80,45 +78,53 @@ func hashOf(request *smithyhttp.Request, body io.Writer) (string, error) {
 
 // readBody leaves a request as it was.
 func readBody(request *smithyhttp.Request, to io.Writer) error {
-	if _, err := io.Copy(to, request.GetStream()); err != nil {
-		return err
+	stream := request.GetStream()
+	if stream == nil {
+		return nil
 	}
-	return request.RewindStream()
+	if _, err := io.Copy(to, stream); err != nil {
+		return fmt.Errorf("kmsclient: can't read the request: %w", err)
+	}
+	if err := request.RewindStream(); err != nil {
+		return fmt.Errorf("kmsclient: can't rewind the request: %w", err)
+	}
+	return nil
 }
 
 // made is what the SDK's serializer sets of a request, and the hash of its body.
 type made struct {
-	stream                    io.Reader
+	body                      place
 	size                      int64
 	method, target, mediaType string
 	hash                      string
 }
 
-func madeOf(r *smithyhttp.Request, hash string) made {
-	return made{r.GetStream(), r.ContentLength, r.Method, r.Header.Get("X-Amz-Target"), r.Header.Get("Content-Type"), hash}
+func madeOf(r *smithyhttp.Request, hash string) (made, error) {
+	m := made{size: r.ContentLength, method: r.Method, target: r.Header.Get("X-Amz-Target"), mediaType: r.Header.Get("Content-Type"), hash: hash}
+	return m, readBody(r, &m.body)
+}
+
+// place is where a body is that is written to it: a bytes.Reader's, with which the
+// SDK makes requests, stays where it is until somebody gives the reader other
+// bytes. Another reader's has a place of its own each time.
+type place struct {
+	first *byte
+	size  int
+}
+
+func (b *place) Write(p []byte) (int, error) {
+	if b.first == nil && len(p) > 0 {
+		b.first = &p[0]
+	}
+	b.size += len(p)
+	return len(p), nil
 }
 
 // isWhole reports whether a request still is what was serialised, with the whole
 // of its body ahead, and will be signed as that.
 func (c *call) isWhole(ctx context.Context, request *smithyhttp.Request) bool {
-	if c.made.stream == nil || madeOf(request, v4.GetPayloadHash(ctx)) != c.made {
-		return false
-	}
-	// The same reader can have been read, or given other bytes.
-	rest := unread{c.body}
-	return readBody(request, &rest) == nil && len(rest.bytes) == 0
-}
-
-// unread takes the bytes that it was made with and no others.
-type unread struct{ bytes []byte }
-
-func (u *unread) Write(p []byte) (int, error) {
-	rest, ok := bytes.CutPrefix(u.bytes, p)
-	if !ok {
-		return 0, errors.New("another body")
-	}
-	u.bytes = rest
-	return len(p), nil
+	now, err := madeOf(request, v4.GetPayloadHash(ctx))
+	return err == nil && now.body.size > 0 && now == c.made
 }
 
 // prepare checks an input of any operation, and copies it if the operation is

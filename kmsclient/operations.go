@@ -21,8 +21,7 @@ type call struct {
 	// keyOptional: KMS finds the key by itself if the request names none.
 	keyOptional bool
 	key         *recipientKey // what the answer must be encrypted to
-	made        made          // the request as finalInput had it serialised,
-	body        []byte        // and its body
+	made        made          // the request as finalInput had it serialised
 	last        attempt
 	attempts    int
 	// failed is the error of the last attempt that failed by itself, rather
