@@ -6,6 +6,7 @@ import (
 	"time"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
@@ -133,7 +134,7 @@ func (a attestedAttempt) HandleFinalize(ctx context.Context, in middleware.Final
 	if a.call == nil {
 		return next.HandleFinalize(ctx, in)
 	}
-	if !a.isReady(in.Request) {
+	if !a.isReady(ctx, in.Request) {
 		var err error
 		if ctx, err = a.again(ctx, in.Request); err != nil {
 			return middleware.FinalizeOutput{}, middleware.Metadata{}, final{named(a.call.op, err)}
@@ -156,12 +157,12 @@ const maxDocumentAge = 2 * time.Second
 
 // isReady reports whether the request is the one of finalInput, untouched and
 // fresh. Only the first attempt's can be: the retry loop sends each with a clone.
-func (a *attested) isReady(transportRequest any) bool {
+func (a *attested) isReady(ctx context.Context, transportRequest any) bool {
 	request, ok := transportRequest.(*smithyhttp.Request)
-	if !ok || a.call.attempts > 0 || !a.call.isBodyOf(request) {
+	if !ok || a.call.attempts > 0 || !a.call.isWhole(ctx, request) {
 		return false
 	}
-	age := a.clock().Sub(a.call.last.attested)
+	age := a.now().Sub(a.call.last.attested)
 	return age >= 0 && age <= maxDocumentAge
 }
 
@@ -172,7 +173,7 @@ func (a *attested) attest(ctx context.Context) error {
 		return err
 	}
 	*a.call.recipient = info
-	a.call.last = attempt{document: info.AttestationDocument, attested: a.clock(), progress: new(progress)}
+	a.call.last = attempt{document: info.AttestationDocument, attested: a.now(), progress: new(progress)}
 	return nil
 }
 
@@ -188,7 +189,11 @@ func (a *attested) again(ctx context.Context, transportRequest any) (context.Con
 	if _, _, err := a.serializer.HandleSerialize(ctx, middleware.SerializeInput{Parameters: a.call.input, Request: request}, done{}); err != nil {
 		return nil, fmt.Errorf("kmsclient: can't serialise the request with its document: %w", err)
 	}
-	return hashed(ctx, request)
+	hash, err := hashOf(request)
+	if err != nil {
+		return nil, err
+	}
+	return v4.SetPayloadHash(ctx, hash), nil
 }
 
 // done ends the serialisation: what follows in the stack has run already.

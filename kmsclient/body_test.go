@@ -1,102 +1,193 @@
 package kmsclient
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// What a middleware makes of the serialised body never gets out, and what makes it
-// old doesn't send an old document: the request is attested anew.
-func TestSerialisedBody(t *testing.T) {
-	var passed time.Duration // on the client's clock
+// What a middleware makes of the serialised request never gets out, and what makes
+// it old doesn't send an old document: the request is attested anew.
+func TestSerialisedRequest(t *testing.T) {
+	theirs := []byte(`{"CiphertextBlob":"dGhlaXJz","KeyId":"theirs"}`)
+	padded := func(n int) []byte { return append(bytes.Clone(theirs), bytes.Repeat([]byte(" "), n-len(theirs))...) }
+	type editor = func(*testing.T, context.Context, *smithyhttp.Request) context.Context
+	request := func(edit func(r *smithyhttp.Request) error) editor {
+		return func(t *testing.T, ctx context.Context, r *smithyhttp.Request) context.Context {
+			if err := edit(r); err != nil {
+				t.Error(err)
+			}
+			return ctx
+		}
+	}
+	stream := func(to io.Reader) editor {
+		return request(func(r *smithyhttp.Request) error {
+			replaced, err := r.SetStream(to)
+			if err == nil {
+				*r = *replaced
+			}
+			return err
+		})
+	}
+	var passed time.Duration // since the document was made
+	wait := func(d time.Duration) editor {
+		return request(func(*smithyhttp.Request) error { passed += d; return nil })
+	}
+	s := newStub(t, honest(t))
+	attester := &fakeAttester{}
+	// Options.Clock need not advance: it doesn't tell what is old.
+	began := time.Now()
+	setup, err := newSetup(t.Context(), attester, Options{KeyIDs: []string{keyA}, Dial: s.dial, RootCAs: s.roots, Clock: func() time.Time { return began }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	setup.now = func() time.Time { return began.Add(passed) }
 	for name, test := range map[string]struct {
-		edit      func(t *testing.T, r *smithyhttp.Request)
+		edit      editor
 		documents int
 	}{
-		"looked at": {func(t *testing.T, r *smithyhttp.Request) {
+		"looked at": {func(t *testing.T, ctx context.Context, r *smithyhttp.Request) context.Context {
 			body, err := io.ReadAll(r.GetStream())
-			if err != nil || !strings.Contains(string(body), "AttestationDocument") {
+			if err != nil || !bytes.Contains(body, []byte("AttestationDocument")) {
 				t.Errorf("%v: %.100q", err, body)
 			}
 			if err := r.RewindStream(); err != nil {
 				t.Error(err)
 			}
+			return ctx
 		}, 1},
-		"read to its end": {func(t *testing.T, r *smithyhttp.Request) {
-			if _, err := io.Copy(io.Discard, r.GetStream()); err != nil {
-				t.Error(err)
-			}
+		"a header set": {request(func(r *smithyhttp.Request) error { r.Header.Set("X-Theirs", "1"); return nil }), 1},
+
+		"body read to its end": {request(func(r *smithyhttp.Request) error { _, err := io.Copy(io.Discard, r.GetStream()); return err }), 2},
+		"body replaced":        {stream(bytes.NewReader(theirs)), 2},
+		"body dropped":         {stream(nil), 2},
+		"body set anew": {request(func(r *smithyhttp.Request) error {
+			body := r.GetStream().(*bytes.Reader)
+			body.Reset(padded(body.Len()))
+			return nil
+		}), 2},
+		"body set anew, and its hash": {func(t *testing.T, ctx context.Context, r *smithyhttp.Request) context.Context {
+			body := r.GetStream().(*bytes.Reader)
+			other := padded(body.Len())
+			body.Reset(other)
+			sum := sha256.Sum256(other)
+			return v4.SetPayloadHash(ctx, hex.EncodeToString(sum[:]))
 		}, 2},
-		"replaced": {func(t *testing.T, r *smithyhttp.Request) {
-			replaced, err := r.SetStream(strings.NewReader(`{"CiphertextBlob":"dGhlaXJz","KeyId":"theirs"}`))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			*r = *replaced
+
+		"hash": {func(t *testing.T, ctx context.Context, r *smithyhttp.Request) context.Context {
+			return v4.SetPayloadHash(ctx, "UNSIGNED-PAYLOAD")
 		}, 2},
-		"dropped": {func(t *testing.T, r *smithyhttp.Request) {
-			replaced, err := r.SetStream(nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			*r = *replaced
-		}, 2},
-		"on time":      {func(*testing.T, *smithyhttp.Request) { passed += maxDocumentAge }, 1},
-		"held up":      {func(*testing.T, *smithyhttp.Request) { passed += maxDocumentAge + 1 }, 2},
-		"set back":     {func(*testing.T, *smithyhttp.Request) { passed -= time.Hour }, 2},
-		"a header set": {func(_ *testing.T, r *smithyhttp.Request) { r.Header.Set("X-Theirs", "1") }, 1},
+		"no length":      {request(func(r *smithyhttp.Request) error { r.ContentLength = 0; return nil }), 2},
+		"unknown length": {request(func(r *smithyhttp.Request) error { r.ContentLength = -1; return nil }), 2},
+		"method":         {request(func(r *smithyhttp.Request) error { r.Method = http.MethodPut; return nil }), 2},
+		"target":         {request(func(r *smithyhttp.Request) error { r.Header.Set("X-Amz-Target", "TrentService.ReEncrypt"); return nil }), 2},
+		"media type":     {request(func(r *smithyhttp.Request) error { r.Header.Set("Content-Type", "text/plain"); return nil }), 2},
+
+		"on time":  {wait(maxDocumentAge), 1},
+		"held up":  {wait(maxDocumentAge + 1), 2},
+		"set back": {wait(-time.Hour), 2},
 	} {
 		for _, place := range []string{"Build", "Finalize, first", "Finalize, before signing"} {
 			t.Run(name+"/"+place, func(t *testing.T) {
-				s := newStub(t, honest(t))
-				attester := &fakeAttester{}
-				began := time.Now()
-				opts := Options{KeyIDs: []string{keyA}, Dial: s.dial, RootCAs: s.roots, Clock: func() time.Time { return began.Add(passed) }}
-				client := newTestClient(t, testConfig(), attester, opts, kms.WithAPIOptions(editing(place, func(r *smithyhttp.Request) { test.edit(t, r) })))
+				requests, documents := len(s.seen()), attester.calls()
+				client := kms.NewFromConfig(testConfig(),
+					kms.WithAPIOptions(editing(place, func(ctx context.Context, r *smithyhttp.Request) context.Context { return test.edit(t, ctx, r) })),
+					setup.apply, kms.WithAPIOptions(signed(t)))
+				closeIdle(t, client)
 				out, err := client.Decrypt(t.Context(), decryptInput)
 				if err != nil || string(out.Plaintext) != "plaintext" {
 					t.Fatal(err)
 				}
-				seen := s.seen()
+				seen := s.seen()[requests:]
 				if len(seen) != 1 || seen[0].text("KeyId") != keyA {
 					t.Fatalf("sent %v", seen)
 				}
-				if d := seen[0].document(t); attester.calls() != test.documents || d[len(d)-1] != byte(test.documents) {
-					t.Errorf("made %d documents and sent number %d, want %d", attester.calls(), d[len(d)-1], test.documents)
+				if d := seen[0].document(t); attester.calls()-documents != test.documents || d[len(d)-1] != byte(attester.calls()) {
+					t.Errorf("made documents %d to %d, and sent number %d; want %d, and the last sent", documents+1, attester.calls(), d[len(d)-1], test.documents)
 				}
 			})
 		}
 	}
 }
 
+// signed looks at what is going to be signed.
+func signed(t *testing.T) func(*middleware.Stack) error {
+	return editing("Finalize, before signing", func(ctx context.Context, r *smithyhttp.Request) context.Context {
+		body, err := io.ReadAll(r.GetStream())
+		if err != nil {
+			t.Error(err)
+		}
+		if err := r.RewindStream(); err != nil {
+			t.Error(err)
+		}
+		if sum := sha256.Sum256(body); v4.GetPayloadHash(ctx) != hex.EncodeToString(sum[:]) {
+			t.Errorf("the hash is %.20q, not the body's", v4.GetPayloadHash(ctx))
+		}
+		if r.ContentLength != int64(len(body)) {
+			t.Errorf("a length of %d, the body has %d bytes", r.ContentLength, len(body))
+		}
+		if r.Method != http.MethodPost || r.Header.Get("X-Amz-Target") != "TrentService.Decrypt" || !strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-amz-json") {
+			t.Errorf("%s %v", r.Method, r.Header)
+		}
+		return ctx
+	})
+}
+
 // editing puts a middleware that edits the serialised request.
-func editing(place string, edit func(*smithyhttp.Request)) func(*middleware.Stack) error {
-	build := middleware.BuildMiddlewareFunc("theirs",
+func editing(place string, edit func(context.Context, *smithyhttp.Request) context.Context) func(*middleware.Stack) error {
+	build := middleware.BuildMiddlewareFunc("editing in Build",
 		func(ctx context.Context, in middleware.BuildInput, next middleware.BuildHandler) (middleware.BuildOutput, middleware.Metadata, error) {
-			edit(in.Request.(*smithyhttp.Request))
-			return next.HandleBuild(ctx, in)
-		})
-	finalize := middleware.FinalizeMiddlewareFunc("theirs",
-		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
-			edit(in.Request.(*smithyhttp.Request))
-			return next.HandleFinalize(ctx, in)
+			return next.HandleBuild(edit(ctx, in.Request.(*smithyhttp.Request)), in)
 		})
 	return func(s *middleware.Stack) error {
+		finalize := middleware.FinalizeMiddlewareFunc("editing, after "+strings.Join(s.Finalize.List(), ", "),
+			func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+				return next.HandleFinalize(edit(ctx, in.Request.(*smithyhttp.Request)), in)
+			})
 		switch place {
 		case "Build":
 			return s.Build.Add(build, middleware.After)
 		case "Finalize, first":
 			return s.Finalize.Add(finalize, middleware.Before)
 		}
-		return s.Finalize.Insert(finalize, "Signing", middleware.Before) // the client's own comes after it
+		return s.Finalize.Insert(finalize, "Signing", middleware.Before)
+	}
+}
+
+// What a middleware makes of the input after it was checked is never sent, in no
+// attempt.
+func TestInputAfterSerializer(t *testing.T) {
+	s := newStub(t, func(r stubRequest) (int, any) {
+		return http.StatusInternalServerError, object{"__type": "KMSInternalException"}
+	})
+	client := newTestClient(t, testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, Dial: s.dial, RootCAs: s.roots}, withRetries,
+		kms.WithAPIOptions(func(s *middleware.Stack) error {
+			return s.Serialize.Insert(middleware.SerializeMiddlewareFunc("theirs",
+				func(ctx context.Context, in middleware.SerializeInput, next middleware.SerializeHandler) (middleware.SerializeOutput, middleware.Metadata, error) {
+					key := keyB
+					in.Parameters.(*kms.DecryptInput).KeyId = &key
+					return next.HandleSerialize(ctx, in)
+				}), serializerID, middleware.After)
+		}))
+	_, err := client.Decrypt(t.Context(), decryptInput)
+	wantError(t, err, "Decrypt", ReasonKMS)
+	if len(s.seen()) != 3 {
+		t.Errorf("%d requests", len(s.seen()))
+	}
+	for i, r := range s.seen() {
+		if r.text("KeyId") != keyA {
+			t.Errorf("attempt %d names %s", i+1, r.text("KeyId"))
+		}
 	}
 }

@@ -49,7 +49,8 @@ const (
 const (
 	// ReasonRecipientKey: New or Attested couldn't make the RSA key.
 	ReasonRecipientKey Reason = "recipient-key"
-	// ReasonAttestation: the attester failed.
+	// ReasonAttestation: the attester failed. It is asked before anything else
+	// that a call needs, such as credentials.
 	ReasonAttestation Reason = "attestation"
 	// ReasonDocumentSize: the attester's document is empty or larger than
 	// MaxDocumentSize.

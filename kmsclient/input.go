@@ -53,37 +53,78 @@ func (s serialized) HandleSerialize(ctx context.Context, in middleware.Serialize
 	if !ok {
 		return middleware.SerializeOutput{}, middleware.Metadata{}, notHTTP(in.Request)
 	}
-	ctx, err := hashed(ctx, request)
+	hash, err := hashOf(request)
 	if err != nil {
 		return middleware.SerializeOutput{}, middleware.Metadata{}, err
 	}
-	s.call.body, s.call.bodySize = request.GetStream(), request.ContentLength
-	return s.SerializeHandler.HandleSerialize(ctx, in)
+	if s.call.made, err = madeOf(request, hash); err != nil {
+		return middleware.SerializeOutput{}, middleware.Metadata{}, err
+	}
+	in.Parameters = newCall(s.call.input).input // what others make of it now counts for nothing
+	return s.SerializeHandler.HandleSerialize(v4.SetPayloadHash(ctx, hash), in)
 }
 
 func notHTTP(request any) error { return fmt.Errorf("kmsclient: not an HTTP request: %T", request) }
 
-// hashed takes the hash of a request's body, for the signature to cover.
-func hashed(ctx context.Context, request *smithyhttp.Request) (context.Context, error) {
+// hashOf takes the hash of a request's body, for the signature to cover.
+func hashOf(request *smithyhttp.Request) (string, error) {
 	hash := sha256.New()
-	if _, err := io.Copy(hash, request.GetStream()); err != nil {
-		return nil, fmt.Errorf("kmsclient: can't hash the request: %w", err)
-	}
-	if err := request.RewindStream(); err != nil {
-		return nil, fmt.Errorf("kmsclient: can't rewind the request: %w", err)
+	if err := readBody(request, hash); err != nil {
+		return "", err
 	}
 	var sum [sha256.Size]byte
-	return v4.SetPayloadHash(ctx, hex.EncodeToString(hash.Sum(sum[:0]))), nil
+	return hex.EncodeToString(hash.Sum(sum[:0])), nil
 }
 
-// isBodyOf reports whether a request still has the body that was serialised, and
-// the whole of it ahead.
-func (c *call) isBodyOf(request *smithyhttp.Request) bool {
-	if c.body == nil || request.GetStream() != c.body {
-		return false
+// readBody leaves a request as it was.
+func readBody(request *smithyhttp.Request, to io.Writer) error {
+	stream := request.GetStream()
+	if stream == nil {
+		return nil
 	}
-	size, ok, err := request.StreamLength()
-	return err == nil && ok && size == c.bodySize
+	if _, err := io.Copy(to, stream); err != nil {
+		return fmt.Errorf("kmsclient: can't read the request: %w", err)
+	}
+	if err := request.RewindStream(); err != nil {
+		return fmt.Errorf("kmsclient: can't rewind the request: %w", err)
+	}
+	return nil
+}
+
+// made is what the SDK's serializer sets of a request, and the hash of its body.
+type made struct {
+	body                      place
+	size                      int64
+	method, target, mediaType string
+	hash                      string
+}
+
+func madeOf(r *smithyhttp.Request, hash string) (made, error) {
+	m := made{size: r.ContentLength, method: r.Method, target: r.Header.Get("X-Amz-Target"), mediaType: r.Header.Get("Content-Type"), hash: hash}
+	return m, readBody(r, &m.body)
+}
+
+// place is where a body is that is written to it: a bytes.Reader's, with which the
+// SDK makes requests, stays where it is until somebody gives the reader other
+// bytes. Another reader's has a place of its own each time.
+type place struct {
+	first *byte
+	size  int
+}
+
+func (b *place) Write(p []byte) (int, error) {
+	if b.first == nil && len(p) > 0 {
+		b.first = &p[0]
+	}
+	b.size += len(p)
+	return len(p), nil
+}
+
+// isWhole reports whether a request still is what was serialised, with the whole
+// of its body ahead, and will be signed as that.
+func (c *call) isWhole(ctx context.Context, request *smithyhttp.Request) bool {
+	now, err := madeOf(request, v4.GetPayloadHash(ctx))
+	return err == nil && now.body.size > 0 && now == c.made
 }
 
 // prepare checks an input of any operation, and copies it if the operation is

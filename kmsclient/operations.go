@@ -1,8 +1,6 @@
 package kmsclient
 
 import (
-	"io"
-
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -23,11 +21,9 @@ type call struct {
 	// keyOptional: KMS finds the key by itself if the request names none.
 	keyOptional bool
 	key         *recipientKey // what the answer must be encrypted to
-	// body is of the request as finalInput had it serialised, size bodySize.
-	body     io.Reader
-	bodySize int64
-	last     attempt
-	attempts int
+	made        made          // the request as finalInput had it serialised
+	last        attempt
+	attempts    int
 	// failed is the error of the last attempt that failed by itself, rather
 	// than with the caller's context. It was the failedAttempt'th.
 	failed        error

@@ -20,7 +20,8 @@ type setup struct {
 	pins     pins
 	hosts    []string
 	channel  *http.Client
-	clock    func() time.Time
+	clock    func() time.Time // Options.Clock, which need not advance
+	now      func() time.Time
 }
 
 func newSetup(ctx context.Context, attester Attester, opts Options) (*setup, error) {
@@ -49,7 +50,7 @@ func newSetup(ctx context.Context, attester Attester, opts Options) (*setup, err
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return &setup{attester: attester, keys: keys, pins: p, hosts: hosts, channel: newChannel(opts.Dial, opts.RootCAs), clock: clock}, nil
+	return &setup{attester: attester, keys: keys, pins: p, hosts: hosts, channel: newChannel(opts.Dial, opts.RootCAs), clock: clock, now: time.Now}, nil
 }
 
 // missing also finds the nil *nsm.Session of an nsm.Open whose error was
