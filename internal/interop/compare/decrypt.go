@@ -57,7 +57,7 @@ func decryptKMS() (*suite, error) {
 	newChannel := func() kms.HTTPClient {
 		return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.TLSClientConfig.RootCAs = roots })
 	}
-	const keys = 12
+	const keys = 48
 	var plain, keeping, clients []*kms.Client
 	var attesters []*oneDocument
 	var bareKeys []bareKey
