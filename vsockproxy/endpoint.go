@@ -124,7 +124,7 @@ func ParseEndpoint(s string) (Endpoint, error) {
 	}
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok {
-		return Endpoint{}, parseError("%q has no scheme", s)
+		return Endpoint{}, parseError("%q has no scheme such as vsock://", s)
 	}
 	var e Endpoint
 	var err error

@@ -100,6 +100,9 @@ func (r rule) warnings() []string {
 	if r.below {
 		w = append(w, "by asking for names below "+r.name+", enclaves make the parent send DNS queries, as many as they like, which can carry data out to whoever runs that domain's DNS")
 	}
+	if r.name != "" && !r.below && !strings.Contains(r.name, ".") {
+		w = append(w, r.name+" has one label, and is neither completed by a search list nor found in /etc/hosts; list the full name or the address")
+	}
 	if r.from <= 80 && r.to >= 80 {
 		w = append(w, "port 80 is HTTP without TLS: the parent, and everybody on the way, reads and changes it")
 	}

@@ -13,6 +13,7 @@ func TestExplain(t *testing.T) {
 		{"kms.eu-west-1.amazonaws.com:443", "everybody may reach kms.eu-west-1.amazonaws.com, port 443", nil},
 		{"a.example.com:8000-8100 cid=17,16", "the enclaves with context ID 16, 17 may reach a.example.com, ports 8000 to 8100", nil},
 		{"*.example.com:443", "everybody may reach every name below example.com, port 443", []string{"DNS queries"}},
+		{"localhost:443", "everybody may reach localhost, port 443", []string{"has one label"}},
 		{"1.2.3.4:443", "everybody may reach the address 1.2.3.4, port 443", nil},
 		{"1.2.3.0/24:1-65535", "everybody may reach the public addresses of 1.2.3.0/24, ports 1 to 65535", []string{"port 80"}},
 		{"10.0.3.0/24:443", "everybody may reach the addresses of 10.0.3.0/24, port 443", []string{"not public: private (RFC 1918)"}},

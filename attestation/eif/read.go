@@ -18,8 +18,8 @@ const chunkSize = 128 << 10
 // Read reads an image from r, once and to its end, measures it and verifies its
 // checksum and, if it has one, its signature.
 //
-// It holds at most chunkSize bytes of the kernel and the ram disks at a time, and
-// of the rest no more than MaxCmdlineSize, MaxMetadataSize and MaxSignatureSize.
+// It holds at most 128 KiB of the kernel and the ram disks at a time, and of the rest no
+// more than MaxCmdlineSize, MaxMetadataSize and MaxSignatureSize.
 // What it accepts is what builders write: where AWS's own tools pass over
 // something, such as bytes after the last section, it refuses the image.
 //

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -47,18 +48,19 @@ func (p *program) check(path string) error {
 // isRuleFile tells a file in the format of AWS's vsock-proxy.yaml from a
 // configuration.
 func isRuleFile(root *yaml.Node) bool {
-	found := false
-	if root.Kind == yaml.MappingNode {
-		for i := 0; i < len(root.Content); i += 2 {
-			switch root.Content[i].Value {
-			case "allowlist":
-				found = true
-			case "routes":
-				return false
-			}
+	return hasKey(root, "allowlist") && !hasKey(root, "routes")
+}
+
+func hasKey(root *yaml.Node, key string) bool {
+	if root.Kind != yaml.MappingNode {
+		return false
+	}
+	for i := 0; i < len(root.Content); i += 2 {
+		if root.Content[i].Value == key {
+			return true
 		}
 	}
-	return found
+	return false
 }
 
 func (p *program) checkRules(path string, content []byte) error {
@@ -115,6 +117,13 @@ func (t *report) route(r *route) {
 	}
 	a := r.allow()
 	t.rules(a)
+	if r.server != 0 {
+		for _, entry := range a.Entries() {
+			if !hasPort(entry, r.server) {
+				t.warn("%s permits nothing here, since the route leads to port %d only", entry, r.server)
+			}
+		}
+	}
 	if !vsock {
 		for _, entry := range a.Entries() {
 			if strings.Contains(entry, " cid=") {
@@ -122,6 +131,18 @@ func (t *report) route(r *route) {
 			}
 		}
 	}
+}
+
+// hasPort reports whether an entry in normal form is for a port.
+func hasPort(entry string, port int) bool {
+	entry, _, _ = strings.Cut(entry, " ")
+	from, to, isRange := strings.Cut(entry[strings.LastIndex(entry, ":")+1:], "-")
+	if !isRange {
+		to = from
+	}
+	first, _ := strconv.Atoi(from)
+	last, _ := strconv.Atoi(to)
+	return first <= port && port <= last
 }
 
 // limits says what is set, and nothing of defaults.

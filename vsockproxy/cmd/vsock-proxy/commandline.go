@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -171,6 +172,9 @@ func parseCompatible(args []string) (*config, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s (write it, or name another with --config: it says what may be reached, such as \"allowlist: [{address: %s, port: %s}]\")", plain(err), others[1], others[2])
 	}
+	if err != nil && isConfiguration(rules) {
+		return nil, fmt.Errorf("%s has routes, so it is a configuration and not the rules that --config names here: vsock-proxy serve --config %s", rules, rules)
+	}
 	if err != nil {
 		return nil, errors.New(plain(err))
 	}
@@ -180,6 +184,20 @@ func parseCompatible(args []string) (*config, error) {
 		return nil, fmt.Errorf("%s (the allowlist is %s)", text, rules)
 	}
 	return c, nil
+}
+
+// isConfiguration tells a configuration for serve from a file of rules. It looks at
+// nothing but a file, because reading from a pipe could wait for ever.
+func isConfiguration(path string) bool {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	content, err := readFile(path)
+	if err != nil {
+		return false
+	}
+	d, err := parseDocument(path, content)
+	return err == nil && hasKey(d.root, "routes")
 }
 
 // logger makes the log of a process.

@@ -38,6 +38,7 @@ type route struct {
 	words  string                      // where it leads
 	allow  func() vsockproxy.Allowlist // nil if it leads into the enclave
 	file   *ruleFile                   // where the rules are from, if they are from a file
+	server int                         // the port of server_name; zero for other routes
 }
 
 // ruleFile is a file of rules, which several routes may have.
@@ -79,6 +80,10 @@ func loadConfig(path string) (*config, error) {
 }
 
 func (c *config) read(d *document) {
+	if isRuleFile(d.root) {
+		d.wrong(d.root.Line, "these are rules in the format of AWS's vsock-proxy.yaml, and not a configuration: serve them with vsock-proxy --config FILE LOCAL_PORT REMOTE_ADDR REMOTE_PORT, or name them as allowlist_file in a route of a configuration")
+		return
+	}
 	f := d.fields(d.root, "the configuration",
 		"routes", "log_level", "log_format", "metrics", "unsafe_metrics_on_any_address", "drain_timeout")
 	c.logLevel = choice(f, "log_level", logLevels, levels)
@@ -95,7 +100,7 @@ func (c *config) read(d *document) {
 	}
 	if !f.has("routes") {
 		if d.root.Kind == yaml.MappingNode {
-			d.wrong(f.line, "routes is missing: a list with at least one route")
+			d.wrong(f.line, "routes is missing: a list with at least one route (in AWS's vsock-proxy.yaml, which check reads too, the key is allowlist)")
 		}
 		return
 	}
@@ -190,6 +195,7 @@ func (c *config) readDestination(d *document, f *fields, r *route) {
 		r.words = "where the client asks to, by HTTP CONNECT"
 	case "server_name":
 		port := f.number("server_name", 65535, "")
+		r.server = port
 		r.proxy.Route = vsockproxy.ServerName(uint16(port))
 		r.words = fmt.Sprintf("to the server that the client's TLS names, port %d", port)
 	case "to_enclave":
@@ -242,20 +248,21 @@ func (c *config) readAllowlist(d *document, f *fields, r *route) {
 		}
 		r.use(file)
 	case f.has("allowlist"):
-		texts := make([]string, len(entries))
-		for i, node := range entries {
+		before := len(d.mistakes)
+		var texts []string
+		for _, node := range entries {
 			if node.Kind != yaml.ScalarNode || node.ShortTag() != "!!str" {
 				d.wrong(node.Line, "an entry must be a text such as kms.eu-west-1.amazonaws.com:443, and in quotes if it begins with * or [ (AWS's form, with address and port, goes in a file: allowlist_file)")
-				return
+				continue
 			}
 			// One by one, for the line.
 			if _, err := vsockproxy.ParseAllowlist(node.Value); err != nil {
 				d.wrong(node.Line, "allowlist: %s", withoutEntry(err))
-				return
+				continue
 			}
-			texts[i] = node.Value
+			texts = append(texts, node.Value)
 		}
-		if len(texts) > 0 {
+		if len(texts) > 0 && len(d.mistakes) == before {
 			r.list(d, f, "allowlist", texts...)
 		}
 	case r.proxy.Target != "":
@@ -349,6 +356,7 @@ func plain(err error) string {
 	// What is wrong in a text needs no word for that.
 	for _, prefix := range []string{"parse: bad-endpoint: ", "parse: bad-allowlist: ", "load: bad-allowlist: ", "serve: bad-config: ", "serve: not-allowed: "} {
 		text = strings.TrimPrefix(text, prefix)
+		text = strings.Replace(text, "\": "+prefix, "\": ", 1) // behind the name of a file
 	}
 	return text
 }

@@ -36,7 +36,8 @@
 //
 // Flags beyond AWS's: --listen ENDPOINT listens elsewhere, such as
 // unix:///run/p.sock or tcp://127.0.0.1:8000 for development and tests, or
-// hybrid:///run/v.sock?port=8000, or systemd for a passed socket; --metrics
+// hybrid:///run/v.sock?port=8000, or systemd for a passed socket, and LOCAL_PORT,
+// which is required all the same, has no effect then; --metrics
 // ENDPOINT, --unsafe-metrics-on-any-address, --log-level, --log-format and
 // --drain-timeout are as the keys of a configuration.
 //
@@ -91,22 +92,24 @@
 //	unsafe_metrics_on_any_address: true
 //	drain_timeout: 5s            for open connections, at the end
 //
-// An unknown key is a mistake, and every mistake is told with its line. Check tells
-// them without serving, and puts each route and rule into words, with warnings. It
-// reads AWS's vsock-proxy.yaml, too.
+// An unknown key is a mistake, and every mistake is told with its line; of a file of
+// rules, the first is. Check tells them without serving, and puts each route and rule
+// into words, with warnings. It reads AWS's vsock-proxy.yaml, too.
 //
 // # While it runs
 //
 // The log, on the standard error, has one line per connection when it ends: peer,
 // cid, route, target, bytes each way, duration, and in "end" why (see package
-// vsockproxy, "When it does not work"). Never what was sent.
+// vsockproxy, "When it does not work"). Never what was sent. The bytes are
+// bytes_to_target and bytes_to_enclave, and with to_enclave bytes_to_client and
+// bytes_to_enclave. In JSON durations are in nanoseconds.
 //
 // SIGHUP loads the files of rules anew; so does a change of a file, some seconds
 // later. A file with a mistake changes nothing, and the log says what is wrong.
 // Anything else in a configuration takes a restart.
 //
 // SIGTERM and SIGINT end it: no new connections, and the open ones have
-// drain_timeout. A second signal cuts them at once.
+// drain_timeout. A second signal cuts them at once, without their lines in the log.
 //
 // Over metrics there are, by HTTP:
 //

@@ -81,7 +81,11 @@ func parseDocument(path string, content []byte) (*document, error) {
 	if err := decoder.Decode(&first); errors.Is(err, io.EOF) {
 		return nil, mistakes{{path, 0, "the file is empty"}}
 	} else if err != nil {
-		return nil, mistakes{{path, 0, strings.TrimPrefix(err.Error(), "yaml: ")}}
+		text := strings.TrimPrefix(err.Error(), "yaml: ")
+		if bytes.HasPrefix(content, []byte("\t")) || bytes.Contains(content, []byte("\n\t")) {
+			text += " (YAML is indented with spaces, never with tabs)"
+		}
+		return nil, mistakes{{path, 0, text}}
 	}
 	var second yaml.Node
 	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
