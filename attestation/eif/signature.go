@@ -171,8 +171,12 @@ func signedPCR0(pcr0 attestation.PCR) ([]byte, error) {
 func parseCertificate(text []byte) (*x509.Certificate, error) {
 	begin := []byte("-----BEGIN ")
 	start := bytes.Index(text, begin)
-	if start < 0 {
+	switch {
+	case start < 0:
 		return nil, errors.New("is not PEM")
+	// OpenSSL, and so AWS's tools, would pass over it and measure the next.
+	case start > 0 && text[start-1] != '\n':
+		return nil, errors.New("is PEM that begins within a line")
 	}
 	text = text[start:]
 	block, rest := pem.Decode(text)

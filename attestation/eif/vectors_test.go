@@ -372,6 +372,7 @@ func makeVectors(t testing.TB) []vector {
 		{eif.ReasonSignatureCertificate, "PEM of a key", "", func(s *signing) { s.pem = strings.ReplaceAll(text, "CERTIFICATE", "PUBLIC KEY") }},
 		{eif.ReasonSignatureCertificate, "PEM of no certificate", "", func(s *signing) { s.pem = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der[1:]})) }},
 		{eif.ReasonSignatureCertificate, "damaged PEM before a certificate", "which decoder skips it is a question of the decoder", func(s *signing) { s.pem = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n" + text }},
+		{eif.ReasonSignatureCertificate, "a certificate that begins within a line", "OpenSSL passes over it and takes the next", func(s *signing) { s.pem = "x" + text + string(pemOf(fixedSigner(t, elliptic.P521()).Certificate)) }},
 		{eif.ReasonSignatureCertificate, "a certificate on P-224", "", func(s *signing) { s.pem = string(pemOf(fixedSigner(t, elliptic.P224()).Certificate)) }},
 	} {
 		s := s

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 )
 
 // The types of files, as in stat(2).
@@ -22,6 +23,9 @@ const (
 
 // maxFileSize is what the eight hexadecimal digits of the header can say.
 const maxFileSize = 1<<32 - 1
+
+// trailer is the name by which the kernel knows the last entry.
+const trailer = "TRAILER!!!"
 
 // Writer writes an archive. The kernel makes no directory by itself, so each has
 // to come before what is in it.
@@ -47,12 +51,13 @@ func (w *Writer) File(name string, perm fs.FileMode, content []byte) error {
 // Close ends the archive. It doesn't close what it is written to.
 func (w *Writer) Close() error {
 	w.inode = 0
-	w.header("TRAILER!!!", 0, 1, 0)
+	w.header(trailer, 0, 1, 0)
 	return w.err
 }
 
 func (w *Writer) entry(name string, mode, links uint32, content []byte) error {
-	if !fs.ValidPath(name) || name == "." {
+	// A zero byte would end the name for the kernel, and the trailer's the archive.
+	if !fs.ValidPath(name) || name == "." || name == trailer || strings.Contains(name, "\x00") {
 		return fmt.Errorf("cpio: %q is no path from the root, without a slash in front", name)
 	}
 	if int64(len(content)) > maxFileSize {

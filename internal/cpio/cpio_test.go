@@ -61,7 +61,7 @@ func TestSecondOpinion(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	w := NewWriter(new(bytes.Buffer))
-	for _, name := range []string{"", ".", "/init", "a/../b", "a//b", "a/"} {
+	for _, name := range []string{"", ".", "/init", "a/../b", "a//b", "a/", "a\x00b", "TRAILER!!!"} {
 		if err := w.File(name, 0o644, nil); err == nil {
 			t.Errorf("took %q", name)
 		}

@@ -189,7 +189,7 @@ func (f *fixture) images(request nsm.AttestationRequest) map[int]attestation.PCR
 					BuildTime: "2026-01-02T03:04:05Z", BuildTool: "nitro-cli", BuildToolVersion: "1.4.2",
 					OperatingSystem: "Linux", KernelVersion: "6.12",
 				},
-				CustomMetadata: json.RawMessage(`{"Team":"shop","BuildTool":"mine"}`),
+				CustomMetadata: json.RawMessage(`{"Team":"shop","BuildTool":"mine","Commit":12345678901234567890,"Huge":1e999,"Last":"seen"}`),
 			},
 		}
 	}

@@ -23,7 +23,7 @@
 //
 //	attest verify --measurement release.json --nonce 9f86d081… document.cbor
 //
-// where release.json is what nitro-cli build-enclave or describe-eif printed.
+// where release.json is what nitro-cli build-enclave or describe-eif printed,
 // or straight from the image:
 //
 //	attest verify --eif release.eif --nonce 9f86d081… document.cbor

@@ -128,9 +128,13 @@ func describeImage(image *eif.Image) *imageDescription {
 		// nitro-cli puts the user's own members beside its own; here they can't
 		// take the place of those.
 		d.Metadata = map[string]any{}
+		custom := map[string]json.RawMessage{} // so that numbers stay as they are
 		if len(m.CustomMetadata) > 0 {
 			// The package has seen that it is an object.
-			_ = json.Unmarshal(m.CustomMetadata, &d.Metadata)
+			_ = json.Unmarshal(m.CustomMetadata, &custom)
+		}
+		for name, value := range custom {
+			d.Metadata[name] = value
 		}
 		d.Metadata["BuildTime"] = m.Build.BuildTime
 		d.Metadata["BuildTool"] = m.Build.BuildTool

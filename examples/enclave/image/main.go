@@ -140,6 +140,10 @@ func bootDisk(modules []string) ([]byte, error) {
 		}
 	}
 	for n, file := range modules {
+		// The enclave's program loads those alone, and as they are.
+		if filepath.Ext(file) != ".ko" {
+			return nil, fmt.Errorf("%s: is no .ko; unpack it, with xz -d or zstd -d", file)
+		}
 		content, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err

@@ -62,6 +62,7 @@ func TestBuild(t *testing.T) {
 		"one with shared libraries": func(in *inputs) {
 			in.program = put("bad", string(program(elf.EM_X86_64, &elf.Prog64{Type: uint32(elf.PT_INTERP)})))
 		},
+		"a compressed module":   func(in *inputs) { in.modules = []string{put("nsm.ko.xz", "\xfd7zXZ")} },
 		"no module":             func(in *inputs) { in.modules = []string{filepath.Join(dir, "missing.ko")} },
 		"a command line's zero": func(in *inputs) { in.cmdline = "a\x00b" },
 	} {

@@ -4,16 +4,20 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,6 +191,70 @@ func TestAnotherKey(t *testing.T) {
 	client.Transport.(*http.Transport).DialContext = (&vsockproxy.Dialer{Endpoint: two.endpoint}).DialContext
 	if res, err := client.Get(URL + "/attestation"); err == nil || !strings.Contains(err.Error(), "not the key") {
 		t.Errorf("%v, %v", res, err)
+	}
+}
+
+// A parent in the middle has a TLS key of its own, and a document of the real enclave.
+// One is right only for the key and the nonce it was made for, and without public_key.
+func TestInTheMiddle(t *testing.T) {
+	e := newEnclave(t)
+	certificate, err := newCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := newCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		change func(*nsm.AttestationRequest)
+		want   attestation.Reason // empty: accepted
+	}{
+		"nothing":       {func(*nsm.AttestationRequest) {}, ""},
+		"another key":   {func(r *nsm.AttestationRequest) { r.UserData = binding(other.Leaf) }, attestation.ReasonUserData},
+		"another label": {func(r *nsm.AttestationRequest) { r.UserData = r.UserData[1:] }, attestation.ReasonUserData},
+		"no user data":  {func(r *nsm.AttestationRequest) { r.UserData = nil }, attestation.ReasonUserData},
+		"a replay":      {func(r *nsm.AttestationRequest) { r.Nonce = make([]byte, len(r.Nonce)) }, attestation.ReasonNonce},
+		"no nonce":      {func(r *nsm.AttestationRequest) { r.Nonce = nil }, attestation.ReasonNonce},
+		"a public key":  {func(r *nsm.AttestationRequest) { r.PublicKey = []byte("key") }, attestation.ReasonPublicKey},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var requests atomic.Int64
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				requests.Add(1)
+				nonce, err := readNonce(r.URL.RawQuery)
+				if err != nil {
+					t.Error(err)
+				}
+				request := nsm.AttestationRequest{Nonce: nonce, UserData: binding(certificate.Leaf)}
+				test.change(&request)
+				document, err := e.service.Session.Attest(r.Context(), request)
+				if err != nil {
+					t.Error(err)
+				}
+				_, _ = w.Write(document)
+			}))
+			server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+			server.StartTLS()
+			defer server.Close()
+			dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "tcp", server.Listener.Addr().String())
+			}
+			client, document, err := Connect(t.Context(), dial, e.verifier(t, "the image"))
+			if requests.Load() != 1 {
+				t.Errorf("%d requests", requests.Load())
+			}
+			if test.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			var refused *attestation.Error
+			if client != nil || document != nil || !errors.As(err, &refused) || refused.Reason != test.want {
+				t.Errorf("%v, %v, want %s", client, err, test.want)
+			}
+		})
 	}
 }
 
