@@ -51,7 +51,15 @@ func TestChildProxy(t *testing.T) {
 		p := Proxy{
 			Target: target, Allow: mustAllow(t, target),
 			Logger:   slog.New(slog.NewJSONHandler(io.Discard, nil)),
-			MaxConns: 100_000, IdleTimeout: time.Hour, DrainTimeout: time.Hour,
+			MaxConns: 100_000, IdleTimeout: time.Hour,
+			// Nobody leaves connections open, so one that is cut is a mistake, which
+			// is to be told before the whole of go test runs into its time limit.
+			DrainTimeout: 2 * time.Minute,
+			OnEnd: func(e ConnEnd) {
+				if e.End == endShutdown {
+					t.Errorf("a connection from %v was open at the end, after %v, %d bytes out and %d in", e.Peer, e.Duration, e.FromEnclave, e.ToEnclave)
+				}
+			},
 		}
 		if err := p.Serve(ctx, l); err != nil {
 			t.Error(err)

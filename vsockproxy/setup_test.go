@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,30 +109,22 @@ func origin(t *testing.T, handle func(conn *net.TCPConn)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		var handlers = make(chan struct{}, 1024)
-		n := 0
+	var running sync.WaitGroup
+	running.Go(func() {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
-				break
+				return
 			}
-			n++
-			go func() {
-				defer func() { handlers <- struct{}{} }()
+			running.Go(func() {
 				defer func() { _ = conn.Close() }()
 				handle(conn.(*net.TCPConn))
-			}()
+			})
 		}
-		for ; n > 0; n-- {
-			<-handlers
-		}
-	}()
+	})
 	t.Cleanup(func() {
 		_ = l.Close()
-		<-done
+		running.Wait()
 	})
 	return l.Addr().String()
 }

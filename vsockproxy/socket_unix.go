@@ -44,11 +44,7 @@ func (s *side) isVsock() bool {
 // holds nothing until it is called again.
 func (f *flow) readable(fd uintptr) bool {
 	if f.bulk && f.spliceIn(int(fd)) {
-		if f.piped > 0 || f.err != nil {
-			return true
-		}
-		f.release()
-		return false
+		return true
 	}
 	if len(f.buf) == 0 || f.bulk && len(f.buf) == smallBuffer {
 		f.release()

@@ -71,11 +71,15 @@ func (f *flow) releasePipe() {
 }
 
 // canSplice reports whether the kernel may know how to splice from src to dst.
-// AF_VSOCK does not.
-func canSplice(dst, src net.Conn) bool {
-	for _, conn := range []net.Conn{dst, src} {
-		switch conn.(type) {
+// AF_VSOCK does not. What is in a pipe can only go to a socket that is written as
+// one: packet sockets are not, although they have the same type.
+func (f *flow) canSplice() bool {
+	for _, s := range []*side{f.dst, f.src} {
+		switch s.Conn.(type) {
 		case *net.TCPConn, *net.UnixConn:
+			if s.raw == nil {
+				return false
+			}
 		default:
 			return false
 		}
@@ -83,15 +87,14 @@ func canSplice(dst, src net.Conn) bool {
 	return true
 }
 
-// spliceIn moves bytes from src to a pipe. It reports false if it cannot, and has
-// taken nothing then; after true there are bytes, or an error, or none of the two
-// because there is nothing to be read.
+// spliceIn moves bytes from src to a pipe. It reports false if it has taken nothing,
+// and read(2) is to be asked; after true there are bytes or an error.
 func (f *flow) spliceIn(fd int) bool {
 	if f.unspliceable {
 		return false
 	}
 	if f.pipe == nil {
-		if f.unspliceable = !canSplice(f.dst.Conn, f.src.Conn); f.unspliceable {
+		if f.unspliceable = !f.canSplice(); f.unspliceable {
 			return false
 		}
 		if f.pipe = borrowPipe(); f.pipe == nil {
@@ -99,14 +102,15 @@ func (f *flow) spliceIn(fd int) bool {
 		}
 	}
 	n, err := splice(f.pipe.w, fd, pipeSize)
-	f.err = nil
 	switch {
-	case err == syscall.EAGAIN:
 	case n > 0:
-		f.piped = n
+		f.piped, f.err = n, nil
 		f.bulk = n >= smallBuffer
-	case err == nil:
-		f.err = io.EOF
+	case err == nil, err == syscall.EAGAIN:
+		// Only read tells whether that is so: before a byte that TCP marks as
+		// urgent, splice stops for good, as at the end of the stream or where there
+		// is nothing yet. Read passes over that byte, as it does for everybody.
+		return false
 	case spliceUnsupported(err):
 		f.unspliceable = true
 		f.releasePipe()

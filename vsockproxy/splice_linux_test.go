@@ -2,6 +2,7 @@ package vsockproxy
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -117,6 +118,92 @@ func TestSpliceOutUnsupported(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRead(t, server, text)
+}
+
+// Before a byte that is marked as urgent splice(2) stops, as if there were no more, or
+// the stream had ended. What comes behind must arrive all the same.
+func TestUrgentByteInBulk(t *testing.T) {
+	for _, ended := range []bool{true, false} {
+		t.Run(fmt.Sprintf("ended=%v", ended), func(t *testing.T) {
+			client, enclave := pair(t)
+			target, server := pair(t)
+			before, after := string(noise(3, smallBuffer+1)), "behind it"
+			mustWrite(t, client, before)
+			sendUrgent(t, client.(*net.TCPConn))
+			mustWrite(t, client, after)
+			if ended {
+				if err := client.CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// The relay finds all of it. Where it stops, it ends.
+			r := newRelay(enclave, target, time.Minute)
+			r.toTarget.bulk = true
+			done := make(chan error, 1)
+			go func() { done <- runRelay(r) }()
+			got := make([]byte, len(before)+len(after))
+			if n, err := io.ReadFull(server, got); err != nil || string(got) != before+after {
+				t.Errorf("%d of %d bytes arrived, or others, %v", n, len(got), err)
+			}
+			_ = client.Close()
+			_ = server.Close()
+			if err := <-done; err != nil {
+				t.Errorf("the relay ended with %v", err)
+			}
+		})
+	}
+}
+
+func sendUrgent(t *testing.T, conn *net.TCPConn) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(fd uintptr) { err = unix.Send(int(fd), []byte("!"), unix.MSG_OOB) }
+	if controlErr := raw.Control(send); controlErr != nil || err != nil {
+		t.Fatal(err, controlErr)
+	}
+}
+
+// A packet socket has the type of a stream socket, and is not written as one: bytes in
+// a pipe could not go on.
+func TestPacketSocketsAreNotSpliced(t *testing.T) {
+	l, err := net.Listen("unixpacket", socketPath(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	client, err := net.Dial("unixpacket", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	target, server := pair(t)
+	r := newRelay(mustAccept(t, l), target, time.Hour)
+	r.toEnclave.bulk = true
+	ended := make(chan error, 1)
+	go func() { ended <- runRelay(r) }()
+	sent := noise(5, 1<<20)
+	go func() {
+		_, _ = server.Write(sent)
+		_ = server.CloseWrite()
+	}()
+	var got []byte
+	for packet := make([]byte, smallBuffer); ; {
+		n, err := client.Read(packet)
+		got = append(got, packet[:n]...)
+		if n == 0 || err != nil {
+			break
+		}
+	}
+	if !bytes.Equal(got, sent) {
+		t.Errorf("%d of %d bytes arrived, or others", len(got), len(sent))
+	}
+	_ = client.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("the relay ended with %v", err)
+	}
 }
 
 // A type that embeds a socket is not that socket: what its Read and Write do must be

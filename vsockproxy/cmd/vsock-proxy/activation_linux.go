@@ -57,8 +57,13 @@ func passedListenerOf(fd int) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not a socket: %w", err)
 	}
-	if listens == 0 {
-		return nil, fmt.Errorf("does not listen; it needs ListenStream= and Accept=no")
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return nil, err
+	}
+	// A sequence of packets listens, too, and loses what is not read at once.
+	if listens == 0 || kind != unix.SOCK_STREAM {
+		return nil, fmt.Errorf("does not listen for streams; it needs ListenStream= and Accept=no")
 	}
 	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {

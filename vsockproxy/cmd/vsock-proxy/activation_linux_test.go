@@ -140,6 +140,7 @@ func TestWrongActivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = udp.Close() }()
+	packets, _ := fileOf(t, "unixpacket", filepath.Join(socketDir(t), "p.sock"))
 	regular, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +155,8 @@ func TestWrongActivation(t *testing.T) {
 		{"b", []*os.File{listener}, `route a .*no socket with FileDescriptorName=a \(passed is "b"\)`},
 		{"a:b:c", []*os.File{listener, listener, listener}, `passes a socket that no route takes \(passed is "c"\)`},
 		{"a", []*os.File{listener, listener}, `no socket with .* \(passed is "unknown", "unknown"\)`},
-		{"a:b", []*os.File{listener, udp}, `the socket "b" that systemd passes: does not listen; it needs ListenStream= and Accept=no`},
+		{"a:b", []*os.File{listener, udp}, `the socket "b" that systemd passes: does not listen for streams; it needs ListenStream= and Accept=no`},
+		{"a:b", []*os.File{packets, listener}, `the socket "a" that systemd passes: does not listen for streams`},
 		{"a:b", []*os.File{regular, listener}, `the socket "a" that systemd passes: is not a socket`},
 	} {
 		p := activate(t, test.names, twoRoutes, test.files...)

@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 		Setup: newWorld,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "expand": expand, "start": start, "sig": sig, "says": says, "notified": notified,
-			"ended": ended, "send": send, "hold": hold, "release": release, "get": get,
+			"ended": ended, "send": send, "hold": hold, "release": release, "get": get, "gone": gone,
 		},
 	})
 }

@@ -283,6 +283,17 @@ func release(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(conn.Close())
 }
 
+// gone ENDPOINT waits until nobody takes connections there any more.
+func gone(ts *testscript.TestScript, _ bool, args []string) {
+	for {
+		conn := dial(ts, args)
+		if conn == nil {
+			return
+		}
+		ts.Check(conn.Close())
+	}
+}
+
 // get SOCKET PATH gets from a proxy's metrics. Status and body are the standard
 // output.
 func get(ts *testscript.TestScript, _ bool, args []string) {
