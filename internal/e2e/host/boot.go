@@ -32,8 +32,9 @@ const (
 )
 
 const (
-	// bootLimit is how long a guest may take to its first line. Under emulation
-	// Linux now and then doesn't come that far, so there is a second try.
+	// bootLimit is how long a guest may take to its first line, and the example's to
+	// its end. Under emulation Linux now and then doesn't come that far, or its first
+	// question to the NSM stays without an answer, so there is a second try.
 	bootLimit = 2 * time.Minute
 	// runLimit bounds the whole run of a guest.
 	runLimit = 20 * time.Minute

@@ -62,11 +62,14 @@ func (c *config) bootExample(ctx context.Context, name string, i *images) (*mach
 	}
 	watchdog := time.AfterFunc(bootLimit, func() { _ = qemu.Process.Kill() })
 	waited := qemu.Wait()
-	watchdog.Stop()
+	stuck := !watchdog.Stop()
 	m.RunSeconds = time.Since(began).Seconds()
 	log := console.String()
 	if err := os.WriteFile(filepath.Join(c.out, name+".console"), console.Bytes(), 0o644); err != nil {
 		return nil, err
+	}
+	if stuck {
+		return nil, fmt.Errorf("%w within %v, or not to its end; its console's end: %s", errNotBooted, bootLimit, tail(log, 500))
 	}
 	if !strings.Contains(log, "boot step") {
 		return nil, fmt.Errorf("%w: QEMU: %v: %s", errNotBooted, waited, bytes.TrimSpace(said.Bytes()))
