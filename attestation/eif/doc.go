@@ -13,7 +13,8 @@
 //
 // [Read] takes any io.Reader, reads it once, and needs the same memory for an
 // image of gigabytes as for one of kilobytes. [Write] makes images, byte for byte
-// the same from the same contents, so that a build can be repeated and compared.
+// the same from the same contents, so that a build can be repeated and compared;
+// examples/enclave/image makes one of a kernel and a program, ram disks included.
 //
 // # What is measured
 //

@@ -36,9 +36,14 @@ type BuildMetadata struct {
 
 // encode writes the members in the order of AWS's builder.
 func (m Metadata) encode() ([]byte, error) {
-	for _, value := range []*json.RawMessage{&m.DockerInfo, &m.CustomMetadata} {
-		if len(*value) == 0 {
-			*value = nil // which becomes null
+	for _, field := range []struct {
+		name  string
+		value *json.RawMessage
+	}{{"DockerInfo", &m.DockerInfo}, {"CustomMetadata", &m.CustomMetadata}} {
+		if len(*field.value) == 0 {
+			*field.value = nil // which becomes null
+		} else if !json.Valid(*field.value) {
+			return nil, fmt.Errorf("%s is not one JSON value", field.name) // Marshal's error wouldn't say which
 		}
 	}
 	text, err := json.Marshal(m)

@@ -150,7 +150,7 @@ func TestWriteRefuses(t *testing.T) {
 		"zero byte":        {func(c *eif.Contents) { c.Cmdline = "a\x00b" }, eif.ReasonInvalidContents, "zero byte"},
 		"long command":     {func(c *eif.Contents) { c.Cmdline = strings.Repeat("a", eif.MaxCmdlineSize+1) }, eif.ReasonInvalidContents, "Cmdline"},
 		"not UTF-8":        {func(c *eif.Contents) { c.Metadata.ImageName = "\xff" }, eif.ReasonInvalidContents, "UTF-8"},
-		"Docker's no JSON": {func(c *eif.Contents) { c.Metadata.DockerInfo = []byte("{") }, eif.ReasonInvalidContents, "Metadata"},
+		"Docker's no JSON": {func(c *eif.Contents) { c.Metadata.DockerInfo = []byte("{") }, eif.ReasonInvalidContents, "DockerInfo is not"},
 		"custom no object": {func(c *eif.Contents) { c.Metadata.CustomMetadata = []byte("1") }, eif.ReasonInvalidContents, "CustomMetadata"},
 		"large metadata": {func(c *eif.Contents) { c.Metadata.ImageName = strings.Repeat("a", eif.MaxMetadataSize) },
 			eif.ReasonInvalidContents, "more than"},

@@ -22,7 +22,6 @@ var testSupport = []string{
 	module + "/internal/imports",
 	module + "/internal/vectors",
 	module + "/internal/vectors/generate",
-	module + "/internal/cpio",
 	module + "/internal/e2e",
 	module + "/internal/e2e/guest",
 	module + "/internal/e2e/host",

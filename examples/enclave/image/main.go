@@ -21,8 +21,8 @@ import (
 	"path/filepath"
 
 	"github.com/keyvouch/keyvouch/attestation/eif"
+	"github.com/keyvouch/keyvouch/examples/enclave/cpio"
 	"github.com/keyvouch/keyvouch/examples/enclave/service"
-	"github.com/keyvouch/keyvouch/internal/cpio"
 )
 
 // defaultCmdline is what an enclave's kernel needs to know: there is no firmware, no

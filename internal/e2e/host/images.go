@@ -16,7 +16,7 @@ import (
 	"strings"
 
 	"github.com/keyvouch/keyvouch/attestation/eif"
-	"github.com/keyvouch/keyvouch/internal/cpio"
+	"github.com/keyvouch/keyvouch/examples/enclave/cpio"
 )
 
 const module = "github.com/keyvouch/keyvouch"

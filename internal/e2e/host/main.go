@@ -51,6 +51,18 @@ func (c *config) run(ctx context.Context, machines []string) (int, error) {
 	if err := os.MkdirAll(c.out, 0o755); err != nil {
 		return 0, err
 	}
+	// What an earlier run left must not be taken for this one's, should this one end early.
+	for _, pattern := range []string{"report.*", "*.console", "*.recording.json"} {
+		old, err := filepath.Glob(filepath.Join(c.out, pattern))
+		if err != nil {
+			return 0, err
+		}
+		for _, file := range old {
+			if err := os.Remove(file); err != nil {
+				return 0, err
+			}
+		}
+	}
 	versions, err := os.ReadFile(c.part("versions"))
 	if err != nil {
 		return 0, err

@@ -1,7 +1,7 @@
 // Package cpio writes the archives that Linux unpacks as its first file system:
 // cpio in the form "newc", uncompressed (initramfs buffer format, in the kernel's
-// Documentation/driver-api/early-userspace). It is for images made by tests and
-// examples.
+// Documentation/driver-api/early-userspace). It makes the ram disks
+// of an enclave's image.
 //
 // The same calls write the same bytes: no times, all files belong to root, and
 // inodes are counted. An image with the archive in it can thus be built again and
