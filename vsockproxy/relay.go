@@ -213,7 +213,8 @@ func (r *relay) cut() {
 
 // abort closes conn so that its peer does not take the cut for an orderly end,
 // as far as the transport can say so: TCP sends a reset. Unix sockets and vsock
-// have no such thing; there TLS, whose end is authenticated, tells the difference.
+// have no such thing; there TLS tells the difference, to those who wait for its
+// close_notify.
 //
 // Panics of conn are contained, because callers have other connections to cut.
 func abort(conn net.Conn) {

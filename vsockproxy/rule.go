@@ -229,7 +229,7 @@ func parseCIDs(texts []string) ([]uint32, error) {
 	for _, text := range texts {
 		cid, err := strconv.ParseUint(text, 10, 32)
 		if err != nil || strconv.FormatUint(cid, 10) != text || uint32(cid) == AnyCID {
-			return nil, fmt.Errorf("context ID %q is not a decimal number between 0 and %d", text, AnyCID-1)
+			return nil, fmt.Errorf("context ID %q is not a decimal number between 0 and %d", text, uint32(AnyCID-1))
 		}
 		cids = append(cids, uint32(cid))
 	}
