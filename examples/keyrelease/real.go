@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
 
 	"github.com/keyvouch/keyvouch/attestation"
 	"github.com/keyvouch/keyvouch/kmsclient"
-	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/vsockproxy"
 )
 
@@ -17,6 +17,13 @@ const nsmDevice = "/dev/nsm"
 // realEnclave is the run inside a real enclave, against real KMS.
 type realEnclave struct {
 	device, proxy, region, keyID, ciphertext string
+}
+
+// roots are what a run in a real enclave trusts: nil means AWS's Nitro root and
+// Amazon's authorities.
+type roots struct {
+	attestation []*x509.Certificate
+	kms         *x509.CertPool
 }
 
 func (e *realEnclave) wanted() bool { return *e != realEnclave{} }
@@ -46,7 +53,7 @@ func (e *realEnclave) release(ctx context.Context, r *report) error {
 	if err != nil {
 		return err
 	}
-	session, err := nsm.Open()
+	session, roots, err := openEnclave(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -61,10 +68,10 @@ func (e *realEnclave) release(ctx context.Context, r *report) error {
 	if err != nil {
 		return err
 	}
-	trust := attestation.Policy{Measurements: []attestation.Measurement{{Name: "itself", PCRs: pcrs}}}
+	trust := attestation.Policy{Measurements: []attestation.Measurement{{Name: "itself", PCRs: pcrs}}, Roots: roots.attestation}
 	if pcrs[0].IsZero() {
 		// NewVerifier refuses zero PCRs to expect, and Verify debug mode.
-		trust = attestation.Policy{UnsafeAnyMeasurement: true}
+		trust = attestation.Policy{UnsafeAnyMeasurement: true, Roots: roots.attestation}
 	}
 	if err := relyingParty(ctx, r, session, trust, attack{}); err != nil {
 		return err
@@ -82,6 +89,7 @@ func (e *realEnclave) release(ctx context.Context, r *report) error {
 		proxy:      proxy,
 		keyID:      e.keyID,
 		ciphertext: ciphertext,
+		roots:      roots.kms,
 	})
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"time"
 )
 
 // Prefix begins each line of a guest's report, to tell it from what the kernel
@@ -62,37 +61,4 @@ func ParseLine(text []byte) (l Line, ok bool, err error) {
 		return Line{}, true, fmt.Errorf("a damaged line in the guest's report: %w", err)
 	}
 	return l, true, nil
-}
-
-// The vsock ports of the host (context ID 2) that the guest uses.
-const (
-	HostCID     = 2
-	WorldPort   = 9100 // HTTP: what the guest has to know, and signatures in AWS's place
-	ProxyPort   = 8000 // the parent's proxy, to KMS's stand-in
-	BeatPort    = 9000 // the heartbeat that a parent waits for
-	ServicePort = 5000 // of the guest: the enclave application's clients
-)
-
-// World is what the guest asks of the host at WorldPort, as JSON of GET /world.
-type World struct {
-	// Time is the host's, since a guest has no clock that it could trust.
-	Time time.Time `json:"time"`
-	// Region, KeyARN and the credentials are for KMS's stand-in, and RootCAs is
-	// the certificate, PEM, that its TLS leads to.
-	Region          string `json:"region"`
-	KeyARN          string `json:"key_arn"`
-	AccessKeyID     string `json:"access_key_id"`
-	SecretAccessKey string `json:"secret_access_key"`
-	SessionToken    string `json:"session_token"`
-	RootCAs         []byte `json:"root_cas"`
-	// Sealed is a secret that KMS encrypted, and SHA256 its digest in
-	// hexadecimal.
-	Sealed []byte `json:"sealed"`
-	SHA256 string `json:"sha256"`
-	// OtherKeyARN is a key that KMS releases to another image only, and
-	// OtherSealed a secret under it.
-	OtherKeyARN string `json:"other_key_arn"`
-	OtherSealed []byte `json:"other_sealed"`
-	// AttestationRoot is the root, DER, under which POST /sign signs documents.
-	AttestationRoot []byte `json:"attestation_root"`
 }

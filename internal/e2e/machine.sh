@@ -157,7 +157,7 @@ inside sh -euc 'mkdir /build/out; cd /build/out
 	../qemu/configure --target-list=x86_64-softmmu --without-default-features --without-default-devices \
 		--with-devices-x86_64=nsm --enable-system --enable-tcg --enable-libcbor --enable-gnutls --enable-vhost-user \
 		--enable-fdt=system --disable-kvm --disable-install-blobs --disable-docs --disable-tools --disable-guest-agent \
-		--disable-user --disable-debug-info --enable-strip
+		--disable-user --disable-debug-info --enable-strip --disable-download
 	ninja -j"$(nproc)" qemu-system-x86_64
 	mkdir -p /build/bundle/lib
 	strip -o /build/bundle/qemu-system-x86_64 qemu-system-x86_64

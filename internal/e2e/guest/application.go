@@ -66,9 +66,9 @@ func (g *guest) application() {
 
 // visit asks the host to be the service's client, and to say how it went.
 func (g *guest) visit() ([]e2e.Check, error) {
-	client := host()
+	client := e2e.Client()
 	client.Timeout = checkLimit
-	res, err := client.Post(hostURL+"/visit", "application/json", strings.NewReader("{}"))
+	res, err := client.Post(e2e.HostURL+"/visit", "application/json", strings.NewReader("{}"))
 	if err != nil {
 		return nil, err
 	}

@@ -68,6 +68,7 @@ func (g *guest) run() {
 	g.documents()
 	g.vsock()
 	g.keyRelease()
+	g.program()
 	g.application()
 	g.lockAll() // last, since nothing can be extended afterwards
 }

@@ -58,6 +58,14 @@ func (c *config) build(ctx context.Context) (*images, error) {
 	if err != nil {
 		return nil, err
 	}
+	release, err := program("keyrelease", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-tags=e2e", module+"/examples/keyrelease")
+	if err != nil {
+		return nil, err
+	}
+	shipped, err := program("keyrelease-as-shipped", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", module+"/examples/keyrelease")
+	if err != nil {
+		return nil, err
+	}
 	source, err := packageFolder(ctx, module+"/vsockproxy")
 	if err != nil {
 		return nil, err
@@ -77,7 +85,9 @@ func (c *config) build(ctx context.Context) (*images, error) {
 		}
 		boot.file("modules/"+filepath.Base(name), 0o644, content)
 	}
-	applications := newDisk("vsockproxy")
+	applications := newDisk("vsockproxy", "keyrelease")
+	applications.file("keyrelease/keyrelease", 0o755, release)
+	applications.file("keyrelease/as-shipped", 0o755, shipped)
 	applications.file("vsockproxy/vsockproxy.test", 0o755, tests)
 	pattern, err := vsockTests(os.DirFS(source))
 	if err != nil {

@@ -77,8 +77,9 @@ func (c *config) run(ctx context.Context, machines []string) (int, error) {
 	fmt.Printf("e2e: images built in %.1f s\n", report.BuildSeconds)
 	for _, name := range machines {
 		m, err := c.boot(ctx, name, images)
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", name, err)
+		if err != nil { // the report has the other machines all the same
+			m = &machine{Name: name}
+			m.fail("host/boot", err)
 		}
 		report.Machines = append(report.Machines, m)
 		m.print(os.Stdout)

@@ -29,7 +29,7 @@ type report struct {
 // machine is the outcome on one machine.
 type machine struct {
 	Name string `json:"name"`
-	// Tries is 2 if it came up at the second try only.
+	// Tries is 2 if it came up at the second try only, and 0 if it never did.
 	Tries int `json:"tries"`
 	// BootSeconds is from the start of QEMU to the guest's first line, if it
 	// reports, and RunSeconds to the end.
@@ -163,5 +163,6 @@ const notReal = `
 The NSM is QEMU's. Its documents are unsigned, and the verifier refused them as they
 were. Wherever a document had to be believed, the values that the device wrote into
 it were signed by a root of this test's own, in the place of AWS's. KMS is the
-stand-in of kmsclient/kmstest.
+stand-in of kmsclient/kmstest. The program of examples/keyrelease was built with the
+tag e2e, by which it takes these for AWS's; as-shipped, without it, it took neither.
 `

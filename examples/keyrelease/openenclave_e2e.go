@@ -1,0 +1,36 @@
+//go:build e2e
+
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+
+	"github.com/keyvouch/keyvouch/internal/e2e"
+	"github.com/keyvouch/keyvouch/nsm"
+)
+
+// openEnclave is for the machine of the end-to-end test on a real kernel, where
+// nobody has AWS's keys: its host signs the documents, and is KMS. A program built
+// without the tag e2e has no way to trust anything but AWS.
+func openEnclave(ctx context.Context, r *report) (*nsm.Session, roots, error) {
+	world, err := e2e.AskWorld(ctx)
+	if err != nil {
+		return nil, roots{}, err
+	}
+	root, err := x509.ParseCertificate(world.AttestationRoot)
+	if err != nil {
+		return nil, roots{}, err
+	}
+	authorities := x509.NewCertPool()
+	if !authorities.AppendCertsFromPEM(world.RootCAs) {
+		return nil, roots{}, errors.New("the host's certificate for KMS's stand-in can't be read")
+	}
+	device, err := e2e.OpenSigningDevice()
+	if err != nil {
+		return nil, roots{}, err
+	}
+	r.step("test", "signs the documents in AWS's place, and has a stand-in for KMS")
+	return nsm.NewSession(device), roots{attestation: []*x509.Certificate{root}, kms: authorities}, nil
+}
