@@ -33,8 +33,8 @@ const (
 
 const (
 	// bootLimit is how long a guest may take to its first line, and the example's to
-	// its end. Under emulation Linux now and then doesn't come that far, or its first
-	// question to the NSM stays without an answer, so there is a second try.
+	// its end. Under emulation Linux now and then doesn't come that far, so there is a
+	// second try.
 	bootLimit = 2 * time.Minute
 	// runLimit bounds the whole run of a guest.
 	runLimit = 20 * time.Minute
@@ -192,6 +192,11 @@ func enclaveArguments(image string) []string {
 		// acpi=on is how the kernel finds its devices.
 		"-M", "nitro-enclave,vsock=vsock,id=" + moduleID + ",parent-role=" + roleARN + ",parent-id=" + instanceID + ",acpi=on",
 		"-kernel", image, "-serial", "stdio",
+		// By the other way of notification QEMU looks into a device's queue once
+		// unasked when its driver is ready, on another thread. Linux has asked the NSM
+		// for random bytes by then, in two parts: if only the first is there,
+		// QEMU says "Expected response buffer" and never answers again.
+		"-global", "virtio-mmio.ioeventfd=off",
 	}
 }
 

@@ -69,7 +69,7 @@ func (c *config) bootExample(ctx context.Context, name string, i *images) (*mach
 		return nil, err
 	}
 	if stuck {
-		return nil, fmt.Errorf("%w within %v, or not to its end; its console's end: %s", errNotBooted, bootLimit, tail(log, 500))
+		return nil, fmt.Errorf("%w within %v, or not to its end: QEMU: %s; its console's end: %s", errNotBooted, bootLimit, bytes.TrimSpace(said.Bytes()), tail(log, 500))
 	}
 	if !strings.Contains(log, "boot step") {
 		return nil, fmt.Errorf("%w: QEMU: %v: %s", errNotBooted, waited, bytes.TrimSpace(said.Bytes()))
