@@ -40,6 +40,12 @@
 // apart is PCR8, if it is compared with the one you expect:
 // attestation.SignerPCR(certificate) of the certificate you know.
 //
+// A key policy or a verifier that names PCR8 accepts releases that don't exist yet.
+// It should name PCR1 as well, which updates of the application leave as it is. What is
+// signed is PCR0, which doesn't tell where the first ram disk ends: PCR1 does. It is also
+// zero in debug mode. examples/enclave/README.md goes through it, from making the key to
+// the key policy.
+//
 // # What is refused
 //
 // The format is AWS's, of aws-nitro-enclaves-image-format, whose reader passes

@@ -3,12 +3,19 @@ package eif_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"log"
+	"maps"
+	"math/big"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyvouch/keyvouch/attestation"
 	"github.com/keyvouch/keyvouch/attestation/eif"
@@ -104,4 +111,52 @@ func enclaveOf(image *eif.Image) *nsmtest.NSM {
 		log.Fatal(err)
 	}
 	return enclave
+}
+
+// An image is signed with a key and its certificate, and PCR8 is that certificate's:
+// whoever knows the certificate knows the PCR8 of all images signed with it, of
+// those to come as well. A real key comes from a file, by way of tls.X509KeyPair, or
+// stays in an HSM.
+func ExampleSigner() {
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		log.Fatal(err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "image signer of the shop"},
+		NotBefore:    now, NotAfter: now.AddDate(2, 0, 0),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	var file bytes.Buffer
+	_, err = eif.Write(&file, eif.Contents{
+		Kernel:   strings.NewReader("a bzImage"),
+		Cmdline:  "reboot=k panic=30 pci=off nomodules console=ttyS0",
+		Ramdisks: []eif.Source{strings.NewReader("a cpio archive with the init program"), strings.NewReader("one with the application")},
+		Signer:   &eif.Signer{Key: key, Certificate: certificate},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	image, err := eif.Read(&file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(image.Signature.Algorithm, "by", image.Signature.Certificate.Subject.CommonName)
+	fmt.Println("PCR8 is the certificate's:", image.PCRs[attestation.PCRSigner] == attestation.SignerPCR(certificate))
+	fmt.Println("a verifier compares PCRs", slices.Sorted(maps.Keys(image.Measurement().PCRs)))
+	// Output:
+	// ES384 by image signer of the shop
+	// PCR8 is the certificate's: true
+	// a verifier compares PCRs [0 1 2 8]
 }

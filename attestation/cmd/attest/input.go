@@ -36,31 +36,38 @@ func (p *program) document(name string) (input, error) {
 	var data []byte
 	var err error
 	if name == "-" {
-		name = "standard input"
 		data, err = readBounded(p.stdin, maxInputSize)
 	} else {
 		data, err = readFile(name, maxInputSize)
 	}
 	if errors.Is(err, errTooLarge) {
-		return input{}, unfit(attestation.ReasonDocumentSize, name, err)
+		return input{}, unfit(attestation.ReasonDocumentSize, err)
 	}
 	if err != nil {
-		return input{}, fmt.Errorf("%s: %w", name, err)
+		return input{}, fmt.Errorf("%s: %w", inputName(name), err)
 	}
 	if len(data) == 0 {
-		return input{}, unfit(attestation.ReasonDocumentSize, name, errors.New("is empty"))
+		return input{}, unfit(attestation.ReasonDocumentSize, errors.New("is empty"))
 	}
 	in, err := decode(data)
 	if err != nil {
-		return input{}, unfit(attestation.ReasonNotSign1, name, err)
+		return input{}, unfit(attestation.ReasonNotSign1, err)
 	}
 	return in, nil
 }
 
+// inputName is what messages call FILE.
+func inputName(file string) string {
+	if file == "-" {
+		return "standard input"
+	}
+	return file
+}
+
 // unfit rejects an input that was read but can't be a document. That is a
 // verdict on it, as any other, and no mistake of the caller's.
-func unfit(reason attestation.Reason, name string, err error) error {
-	return &attestation.Error{Reason: reason, Field: name, Detail: err.Error()}
+func unfit(reason attestation.Reason, err error) error {
+	return &attestation.Error{Reason: reason, Detail: err.Error()}
 }
 
 func readFile(name string, limit int) ([]byte, error) {

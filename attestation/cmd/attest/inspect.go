@@ -21,13 +21,14 @@ func (p *program) inspect(args []string) error {
 	if err := p.parse(set, "[--json] FILE\n\nShows what a document says, and verifies nothing.", args, 1); err != nil {
 		return err
 	}
-	in, err := p.document(set.Arg(0))
+	file := set.Arg(0)
+	in, err := p.document(file)
 	if err != nil {
-		return p.reject("no attestation document", err, *asJSON)
+		return p.reject(file, "no attestation document", err, *asJSON)
 	}
 	u, err := attestation.ParseUnverified(in.raw)
 	if err != nil {
-		return p.reject("no attestation document", err, *asJSON)
+		return p.reject(file, "no attestation document", err, *asJSON)
 	}
 	d := describe(&u.Claims, append(u.CABundle, u.Certificate))
 	if *asJSON {

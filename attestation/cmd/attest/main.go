@@ -74,6 +74,11 @@
 // printed), 1 if it was rejected (inspect: is no document; measure: is no image),
 // and 2 if nothing could be judged: wrong flags, a file that can't be read or, for
 // --eif, is no image, output that can't be written.
+//
+// The line on the standard error says which file it was, and of a rejection the
+// reason, which --json has as well:
+//
+//	attest verify: document.cbor: rejected: nonce: …
 package main
 
 import (
@@ -106,11 +111,12 @@ image; - is the standard input. "attest COMMAND -h" lists the flags of a command
 // rejection is a judgement about the document or the image: the one kind of error
 // that isn't the caller's mistake.
 type rejection struct {
+	name    string // of what was judged
 	verdict string // "rejected"
 	err     error  // an *attestation.Error or an *eif.Error
 }
 
-func (r *rejection) Error() string { return r.verdict + ": " + withoutPackage(r.err) }
+func (r *rejection) Error() string { return r.name + ": " + r.verdict + ": " + withoutPackage(r.err) }
 
 // program is the surroundings of one run.
 type program struct {
@@ -147,7 +153,7 @@ func (p *program) run(args []string) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitVerified
 	case errors.As(err, &r):
-		fmt.Fprintf(p.stderr, "%s: %s\n", paint(p.stderr, red, r.verdict), withoutPackage(r.err))
+		fmt.Fprintf(p.stderr, "attest %s: %s: %s: %s\n", name, escape(r.name, strconv.IsPrint), paint(p.stderr, red, r.verdict), withoutPackage(r.err))
 		if e, ok := r.err.(*attestation.Error); ok && hints[e.Reason] != "" {
 			fmt.Fprintf(p.stderr, "hint: %s\n", hints[e.Reason])
 		}

@@ -31,7 +31,7 @@ func (p *program) measure(args []string) error {
 	name := set.Arg(0)
 	image, err := p.image(name)
 	if err != nil {
-		return p.reject("no enclave image", err, *asJSON)
+		return p.reject(name, "no enclave image", err, *asJSON)
 	}
 	if *asJSON {
 		return p.writeJSON(describeImage(image))
@@ -44,7 +44,7 @@ func (p *program) measure(args []string) error {
 // image reads the image in FILE.
 func (p *program) image(name string) (*eif.Image, error) {
 	if name == "-" {
-		return readImage("standard input", p.stdin)
+		return readImage(inputName(name), p.stdin)
 	}
 	file, err := os.Open(name)
 	if err != nil {
@@ -65,9 +65,6 @@ func readImage(name string, r io.Reader) (*eif.Image, error) {
 // imageMeasurement measures an image for --eif, and names the measurement after
 // the file if the image has no name.
 func (p *program) imageMeasurement(name string) (attestation.Measurement, error) {
-	if name == "-" {
-		return attestation.Measurement{}, errors.New("want a file; the standard input is for the document")
-	}
 	image, err := p.image(name)
 	if e, ok := errors.AsType[*eif.Error](err); ok {
 		return attestation.Measurement{}, fmt.Errorf("%s: no enclave image: %s", name, withoutPackage(e))

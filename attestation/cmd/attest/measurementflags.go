@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
+	"io/fs"
 
 	"github.com/keyvouch/keyvouch/attestation"
 )
@@ -10,26 +12,63 @@ import (
 // measurementFlags are the flags that name images: --measurement by the JSON of
 // nitro-cli, --eif by their own files.
 type measurementFlags struct {
-	measurements []attestation.Measurement
-	source       string // "--measurement" or "--eif", whichever was given
+	source string   // "--measurement" or "--eif", whichever was given
+	files  []string // as they were given
+
+	measurements []attestation.Measurement // of the files, once they are read
 }
 
-func (f *measurementFlags) define(p *program, set *flag.FlagSet, what string) {
-	set.Func("measurement", what+" this JSON `FILE` of nitro-cli build-enclave or describe-eif describes; repeatable", func(name string) error {
-		return f.add("--measurement", name, readMeasurement)
+func (f *measurementFlags) define(set *flag.FlagSet, what string) {
+	set.Func("measurement", what+" this JSON `FILE` of nitro-cli build-enclave or describe-eif describes; repeatable", func(file string) error {
+		return f.add("--measurement", file)
 	})
-	set.Func("eif", what+" this enclave image `FILE` measures; repeatable, in place of --measurement", func(name string) error {
-		return f.add("--eif", name, p.imageMeasurement)
+	set.Func("eif", what+" this enclave image `FILE` measures; repeatable, in place of --measurement", func(file string) error {
+		return f.add("--eif", file)
 	})
 }
 
-func (f *measurementFlags) add(source, name string, read func(string) (attestation.Measurement, error)) error {
+func (f *measurementFlags) add(source, file string) error {
 	// Two flags for one image are easily two images, each of which would pass.
 	if f.source != "" && f.source != source {
 		return errors.New("--eif beside --measurement: choose one")
 	}
-	f.source = source
-	m, err := read(name)
-	f.measurements = append(f.measurements, m)
-	return err
+	if err := checkFileFlag(file); err != nil {
+		return err
+	}
+	f.source, f.files = source, append(f.files, file)
+	return nil
+}
+
+// checkFileFlag refuses what can't name a file for a flag. An empty name is what
+// an unset shell variable leaves.
+func checkFileFlag(file string) error {
+	switch file {
+	case "":
+		return errors.New("is empty; give the name of a file")
+	case "-":
+		return errors.New("want a file, not the standard input")
+	}
+	return nil
+}
+
+// read reads the files. That comes after the flags were parsed, since what is wrong
+// with a file isn't a flag written wrongly.
+func (f *measurementFlags) read(p *program) error {
+	read := readMeasurement
+	remedy := "give the file with the JSON that nitro-cli build-enclave printed, or the image itself with --eif"
+	if f.source == "--eif" {
+		read = p.imageMeasurement
+		remedy = "give the image file that was built, or what nitro-cli build-enclave printed, with --measurement"
+	}
+	for _, file := range f.files {
+		m, err := read(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w; %s", err, remedy)
+		}
+		if err != nil {
+			return fmt.Errorf("%s %w", f.source, err)
+		}
+		f.measurements = append(f.measurements, m)
+	}
+	return nil
 }

@@ -127,21 +127,22 @@ func (p *program) writeJSON(v any) error {
 // refused is the JSON of a rejection.
 type refused struct {
 	Verified bool   `json:"verified"` // false
+	File     string `json:"file"`     // FILE, or "standard input"
 	Reason   string `json:"reason"`
 	Field    string `json:"field,omitempty"`
 	Offset   *int64 `json:"offset,omitempty"` // in an image, where Field or the flaw begins
 	Message  string `json:"message"`
 }
 
-// reject reports a rejection, in JSON too if that is wanted.
-func (p *program) reject(verdict string, err error, asJSON bool) error {
+// reject reports a rejection of FILE, in JSON too if that is wanted.
+func (p *program) reject(file, verdict string, err error, asJSON bool) error {
 	var r refused
 	if e, ok := errors.AsType[*attestation.Error](err); ok {
 		err = e
-		r = refused{Reason: string(e.Reason), Field: e.Field}
+		r = refused{File: inputName(file), Reason: string(e.Reason), Field: e.Field}
 	} else if e, ok := errors.AsType[*eif.Error](err); ok {
 		err = e
-		r = refused{Reason: string(e.Reason), Field: e.Place}
+		r = refused{File: inputName(file), Reason: string(e.Reason), Field: e.Place}
 		if e.Offset >= 0 {
 			r.Offset = &e.Offset
 		}
@@ -154,5 +155,5 @@ func (p *program) reject(verdict string, err error, asJSON bool) error {
 			return err
 		}
 	}
-	return &rejection{verdict, err}
+	return &rejection{r.File, verdict, err}
 }

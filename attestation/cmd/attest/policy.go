@@ -47,7 +47,7 @@ func (p *program) policy(args []string) error {
 	var actions []string
 	principal, platform := placeholder, attestation.PlatformEnclave
 	set := flagSet("policy")
-	images.define(p, set, "allow what")
+	images.define(set, "allow what")
 	set.Func("key-action", "`ACTION` to allow, one of "+strings.Join(recipientActions, ", ")+"; repeatable", func(s string) error {
 		action, err := recipientAction(s)
 		if err == nil && !slices.Contains(actions, action) {
@@ -70,10 +70,13 @@ func (p *program) policy(args []string) error {
 		return err
 	}
 	switch {
-	case len(images.measurements) == 0:
+	case len(images.files) == 0:
 		return errors.New("--measurement is missing, or --eif")
 	case len(actions) == 0:
 		return errors.New("--key-action is missing; there are " + strings.Join(recipientActions, ", "))
+	}
+	if err := images.read(p); err != nil {
+		return err
 	}
 	// What a verifier wouldn't accept a key mustn't either.
 	if _, err := attestation.NewVerifier(attestation.Policy{Measurements: images.measurements, Platform: platform}); err != nil {

@@ -27,30 +27,35 @@ type verifyFlags struct {
 	maxAge                           time.Duration
 	at                               time.Time
 	atDocument                       bool
-	root                             *x509.Certificate
+	rootFile                         string            // "" if not given
+	root                             *x509.Certificate // nil if not given
 	platform                         *attestation.Platform
 }
 
 func (p *program) verify(args []string) error {
 	var f verifyFlags
 	set := flagSet("verify")
-	f.define(p, set)
+	f.define(set)
 	if err := p.parse(set, verifySynopsis, args, 1); err != nil {
 		return err
 	}
 	if f.atDocument && f.maxAge != 0 {
 		return errors.New("--max-age has no effect beside --at document, which judges a document at its own time; choose one")
 	}
+	if err := f.read(p); err != nil {
+		return err
+	}
 	if err := f.complete(p.stderr); err != nil {
 		return err
 	}
-	in, err := p.document(set.Arg(0))
+	file := set.Arg(0)
+	in, err := p.document(file)
 	if err != nil {
-		return p.reject(rejected, err, f.json)
+		return p.reject(file, rejected, err, f.json)
 	}
 	policy, expect, err := f.policy(in.raw)
 	if err != nil {
-		return p.reject(rejected, err, f.json)
+		return p.reject(file, rejected, err, f.json)
 	}
 	verifier, err := attestation.NewVerifier(policy)
 	if err != nil {
@@ -61,7 +66,7 @@ func (p *program) verify(args []string) error {
 		return fmt.Errorf("--nonce: %s", withoutReason(err))
 	}
 	if err != nil {
-		return p.reject(rejected, err, f.json)
+		return p.reject(file, rejected, err, f.json)
 	}
 	v := f.report(document, policy)
 	if f.json {
@@ -74,6 +79,19 @@ func (p *program) verify(args []string) error {
 }
 
 const rejected = "rejected"
+
+// read reads the files that flags name.
+func (f *verifyFlags) read(p *program) error {
+	if err := f.measurementFlags.read(p); err != nil || f.rootFile == "" {
+		return err
+	}
+	root, err := readRoot(f.rootFile)
+	if err != nil {
+		return fmt.Errorf("--root %w", err)
+	}
+	f.root = root
+	return nil
+}
 
 // complete checks the flags together.
 func (f *verifyFlags) complete(stderr io.Writer) error {

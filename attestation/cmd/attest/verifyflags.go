@@ -14,12 +14,12 @@ import (
 
 // define defines the flags. Each refuses an empty value, which an unset shell
 // variable leaves and which must not turn a check off.
-func (f *verifyFlags) define(p *program, set *flag.FlagSet) {
+func (f *verifyFlags) define(set *flag.FlagSet) {
 	set.BoolVar(&f.json, "json", false, "print JSON, of a rejection too")
 	set.BoolVar(&f.allowDebug, "allow-debug", false, "accept enclaves in debug mode, whose PCR0, 1 and 2 are zero whatever the image")
 	set.BoolVar(&f.anyMeasurement, "any-measurement", false, "accept every enclave of every AWS customer")
 	set.Func("pcr", "accept only documents with this register, `N=HEX`; repeatable, all must match", f.addPCR)
-	f.measurementFlags.define(p, set, "accept, as one of several, what")
+	f.measurementFlags.define(set, "accept, as one of several, what")
 	set.Func("nonce", "the nonce that was sent with the request, in `HEX`; without it the nonce isn't compared", f.setNonce)
 	set.Func("max-age", fmt.Sprintf("how old the document may be, a `DURATION` such as 1h30m (default %v)", attestation.DefaultMaxAge), f.setMaxAge)
 	set.Func("at", "judge as of this `TIME`, as in 2026-03-14T12:00:00Z, or \"document\" for the document's own; without it, now", f.setAt)
@@ -81,9 +81,9 @@ func (f *verifyFlags) setAt(s string) (err error) {
 	return nil
 }
 
-func (f *verifyFlags) setRoot(name string) (err error) {
-	f.root, err = readRoot(name)
-	return err
+func (f *verifyFlags) setRoot(file string) error {
+	f.rootFile = file
+	return checkFileFlag(file)
 }
 
 func (f *verifyFlags) setPlatform(s string) error {

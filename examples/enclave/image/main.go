@@ -3,7 +3,11 @@
 //	image -kernel bzImage -module nsm.ko -program enclave -config config.json -o enclave.eif > build.json
 //
 // The same inputs make the same file, byte for byte. What it prints are the
-// measurements, as nitro-cli build-enclave prints them.
+// measurements, as nitro-cli build-enclave prints them. A build that fails leaves a
+// file that is already there as it was.
+//
+// With -signing-key and -signing-certificate, both in PEM, the image is signed, which
+// gives its enclaves PCR8; README.md, "Sign the image", says what for.
 //
 // The first ram disk has the modules and the folders to mount on, and PCR1 measures
 // it with the kernel; the second has the program and its configuration, for PCR2.
@@ -19,6 +23,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/keyvouch/keyvouch/attestation/eif"
 	"github.com/keyvouch/keyvouch/examples/enclave/cpio"
@@ -32,6 +37,7 @@ const defaultCmdline = "reboot=k panic=30 pci=off console=ttyS0 random.trust_cpu
 type inputs struct {
 	kernel, cmdline, program, config, output string
 	modules                                  []string
+	signingKey, signingCertificate           string // both or neither
 }
 
 func main() {
@@ -44,8 +50,14 @@ func main() {
 	flag.StringVar(&in.cmdline, "cmdline", defaultCmdline, "the kernel's command `line`")
 	flag.StringVar(&in.program, "program", "", "the program `file`, static and for Linux")
 	flag.StringVar(&in.config, "config", "", "its configuration `file`")
+	flag.Func("signing-key", "sign the image with the private key in this PEM `file`: ECDSA on P-256, P-384 or P-521, not encrypted", setFile(&in.signingKey))
+	flag.Func("signing-certificate", "the PEM `file` with that key's certificate, of which PCR8 is made", setFile(&in.signingCertificate))
 	flag.StringVar(&in.output, "o", "", "the image `file` to write")
 	flag.Parse()
+	if (in.signingKey == "") != (in.signingCertificate == "") {
+		fmt.Fprintln(os.Stderr, "image: -signing-key and -signing-certificate go together; one is missing")
+		os.Exit(2)
+	}
 	if in.kernel == "" || in.program == "" || in.config == "" || in.output == "" || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
@@ -53,6 +65,18 @@ func main() {
 	if err := build(in, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(1)
+	}
+}
+
+// setFile refuses an empty name, which an unset shell variable leaves and which must
+// not make the image an unsigned one.
+func setFile(name *string) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return errors.New("is empty; give the name of a file")
+		}
+		*name = s
+		return nil
 	}
 }
 
@@ -84,34 +108,33 @@ func build(in inputs, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	image, err := write(in.output, eif.Contents{
+	contents := eif.Contents{
 		Kernel: bytes.NewReader(kernel), Cmdline: in.cmdline,
 		Ramdisks: []eif.Source{bytes.NewReader(boot), bytes.NewReader(application)},
 		Metadata: eif.Metadata{ImageName: "enclave", ImageVersion: "1"},
-	})
-	if err != nil {
-		return err
 	}
+	if in.signingKey != "" {
+		if contents.Signer, err = readSigner(in.signingKey, in.signingCertificate, time.Now()); err != nil {
+			return err
+		}
+	}
+	return replace(in.output, func(w io.Writer) error {
+		image, err := eif.Write(w, contents)
+		if err != nil {
+			return err
+		}
+		return printMeasurements(stdout, image)
+	})
+}
+
+func printMeasurements(w io.Writer, image *eif.Image) error {
 	measurements := map[string]string{"HashAlgorithm": "Sha384 { ... }"}
 	for index, pcr := range image.PCRs {
 		measurements[fmt.Sprintf("PCR%d", index)] = pcr.String()
 	}
-	encoder := json.NewEncoder(stdout)
+	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(map[string]any{"Measurements": measurements})
-}
-
-// write writes the image, and leaves no part of one beside an error.
-func write(file string, contents eif.Contents) (*eif.Image, error) {
-	f, err := os.Create(file)
-	if err != nil {
-		return nil, err
-	}
-	image, err := eif.Write(f, contents)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, errors.Join(err, os.Remove(file))
-	}
-	return image, nil
 }
 
 // checkProgram refuses what an enclave couldn't start: nobody would see why.

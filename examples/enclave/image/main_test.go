@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -24,7 +25,7 @@ func TestBuild(t *testing.T) {
 		return file
 	}
 	in := inputs{
-		kernel: put("bzImage", "kernel"), cmdline: defaultCmdline, program: put("enclave", string(program(elf.EM_X86_64, nil))), config: "../config.json",
+		kernel: put("bzImage", "kernel"), cmdline: defaultCmdline, program: put("enclave", string(program(elf.EM_X86_64, nil))), config: put("config.json", sampleConfig),
 		modules: []string{put("nsm.ko", "module")},
 	}
 	var files, printed [2]bytes.Buffer
@@ -54,7 +55,8 @@ func TestBuild(t *testing.T) {
 		t.Errorf("what is printed (+) isn't what the image has (-):\n%s", diff)
 	}
 
-	in.output = filepath.Join(dir, "none.eif")
+	in.output = filepath.Join(dir, "old.eif")
+	put("old.eif", "an older image")
 	for name, bad := range map[string]func(*inputs){
 		"a configuration that can't work": func(in *inputs) { in.config = put("bad.json", `{"region": "eu-central-1"}`) },
 		"a program of another system":     func(in *inputs) { in.program = put("bad", "MZ") },
@@ -72,9 +74,43 @@ func TestBuild(t *testing.T) {
 		if err := build(broken, &printed); err == nil || printed.Len() > 0 {
 			t.Errorf("%s: %v, %s", name, err, printed.Bytes())
 		}
-		if _, err := os.Stat(in.output); err == nil {
-			t.Errorf("%s: an image beside the error", name)
-		}
+		wantFile(t, in.output, "an older image")
+	}
+	// So does one whose measurements nobody gets.
+	if err := build(in, failing{}); !errors.Is(err, errFailing) {
+		t.Errorf("the output that can't be written: %v", err)
+	}
+	wantFile(t, in.output, "an older image")
+	in.output = filepath.Join(dir, "none.eif")
+	if err := build(in, failing{}); !errors.Is(err, errFailing) {
+		t.Errorf("the output that can't be written: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*.eif*")); err != nil || len(left) != 2 {
+		t.Errorf("left are %q, %v", left, err)
+	}
+}
+
+var errFailing = errors.New("no space")
+
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errFailing }
+
+// sampleConfig is a config.json in which nothing is left to replace.
+const sampleConfig = `{
+  "region": "eu-central-1",
+  "key_arn": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+  "sealed": "AQIC",
+  "kms": "vsock://3:8000",
+  "metadata": "vsock://3:8002",
+  "listen": "vsock://4294967295:5000"
+}`
+
+func wantFile(t *testing.T, file, want string) {
+	t.Helper()
+	got, err := os.ReadFile(file)
+	if err != nil || string(got) != want {
+		t.Errorf("%s is %q, %v", filepath.Base(file), got, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/keyvouch/keyvouch/vsockproxy"
 )
@@ -31,7 +32,14 @@ type Config struct {
 // maxConfig is more than a config with the largest ciphertext of KMS has.
 const maxConfig = 64 << 10
 
-// ReadConfig reads a Config as JSON. Unknown members and missing ones are errors.
+// What config.json has in this repository, in place of values that are yours.
+const (
+	placeholderKeyARN = "arn:aws:kms:eu-central-1:111122223333:key/REPLACE-WITH-THE-ID-OF-YOUR-KEY"
+	placeholderSealed = "Replace this by the CiphertextBlob"
+)
+
+// ReadConfig reads a Config as JSON. Unknown members and missing ones are errors, and
+// so are the placeholders that config.json comes with.
 func ReadConfig(r io.Reader) (Config, error) {
 	var c Config
 	decoder := json.NewDecoder(io.LimitReader(r, maxConfig))
@@ -44,6 +52,17 @@ func ReadConfig(r io.Reader) (Config, error) {
 	}
 	if c.Region == "" || c.KeyARN == "" || len(c.Sealed) == 0 {
 		return Config{}, errors.New("the configuration: region, key_arn and sealed must be set")
+	}
+	// KMS would refuse them as well, in an enclave that nobody can look into.
+	var left []string
+	if c.KeyARN == placeholderKeyARN {
+		left = append(left, "key_arn is still the placeholder: put in your KMS key's full ARN, which aws kms describe-key prints as Arn")
+	}
+	if string(c.Sealed) == placeholderSealed {
+		left = append(left, "sealed is still the placeholder: put in your secret as KMS encrypted it with that key, which aws kms encrypt prints as CiphertextBlob")
+	}
+	if len(left) > 0 {
+		return Config{}, errors.New("the configuration: " + strings.Join(left, "; "))
 	}
 	endpoints := map[string]string{"kms": c.KMS, "metadata": c.Metadata, "listen": c.Listen}
 	if c.Heartbeat != "" {

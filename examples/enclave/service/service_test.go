@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -329,22 +330,71 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// filled is a config.json in which nothing is left to replace.
+const filled = `{
+  "region": "eu-central-1",
+  "key_arn": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+  "sealed": "AQIC",
+  "kms": "vsock://3:8000",
+  "metadata": "vsock://3:8002",
+  "listen": "vsock://4294967295:5000"
+}`
+
 func TestReadConfig(t *testing.T) {
-	sample, err := os.ReadFile("../config.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := ReadConfig(strings.NewReader(string(sample)))
+	c, err := ReadConfig(strings.NewReader(filled))
 	if err != nil || c.Region != "eu-central-1" || len(c.Sealed) == 0 {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	for _, bad := range []string{
-		"", "{}", string(sample) + "x", strings.Replace(string(sample), "region", "Regions", 1),
-		strings.Replace(string(sample), "vsock://3:8000", "3:8000", 1),
-		strings.Replace(string(sample), "UmVw", "?", 1),
+		"", "{}", filled + "x", strings.Replace(filled, "region", "Regions", 1),
+		strings.Replace(filled, "vsock://3:8000", "3:8000", 1),
+		strings.Replace(filled, "AQIC", "?", 1),
 	} {
 		if c, err := ReadConfig(strings.NewReader(bad)); err == nil || len(c.Sealed) != 0 {
 			t.Errorf("took %q", bad)
+		}
+	}
+}
+
+// Whoever leaves a placeholder learns which, and where to get the value.
+func TestPlaceholders(t *testing.T) {
+	const keyARN, sealed = "key_arn is still the placeholder", "sealed is still the placeholder"
+	withoutKey := strings.Replace(filled, "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab", placeholderKeyARN, 1)
+	withoutSealed := func(s string) string {
+		return strings.Replace(s, "AQIC", base64.StdEncoding.EncodeToString([]byte(placeholderSealed)), 1)
+	}
+	for text, want := range map[string]map[string]bool{
+		withoutSealed(withoutKey): {keyARN: true, sealed: true},
+		withoutSealed(filled):     {keyARN: false, sealed: true},
+		withoutKey:                {keyARN: true, sealed: false},
+	} {
+		wantPlaceholders(t, text, want)
+	}
+
+	// The file itself has them, until this folder is copied and they are replaced.
+	file, err := os.ReadFile("../config.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := map[string]bool{
+		keyARN: strings.Contains(string(file), "REPLACE-"),
+		sealed: strings.Contains(string(file), base64.StdEncoding.EncodeToString([]byte("Replace "))[:10]),
+	}
+	if left[keyARN] || left[sealed] {
+		wantPlaceholders(t, string(file), left)
+	}
+}
+
+func wantPlaceholders(t *testing.T, text string, want map[string]bool) {
+	t.Helper()
+	c, err := ReadConfig(strings.NewReader(text))
+	if err == nil || len(c.Sealed) != 0 {
+		t.Errorf("took %q", text)
+		return
+	}
+	for part, there := range want {
+		if strings.Contains(err.Error(), part) != there {
+			t.Errorf("the error of %q is %v", text, err)
 		}
 	}
 }
