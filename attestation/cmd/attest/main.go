@@ -66,7 +66,9 @@
 //
 //	attest policy --measurement release.json --key-action kms:Decrypt --principal arn:aws:iam::111122223333:role/app
 //
-// It takes --eif in place of --measurement, too.
+// It takes --eif in place of --measurement, too. Of a signed image, --signer allows
+// all that the same certificate signs, with the same kernel, command line and first
+// ram disk: PCR8 and PCR1, so that a new release needs no new policy.
 //
 // # Exit codes
 //

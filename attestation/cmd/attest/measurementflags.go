@@ -72,3 +72,24 @@ func (f *measurementFlags) read(p *program) error {
 	}
 	return nil
 }
+
+// onlySigner leaves of each measurement what all images of one signer have in common:
+// PCR8, and PCR1. That one tells where the first ram disk ends, which the signed
+// PCR0 doesn't, and is zero in debug mode.
+func (f *measurementFlags) onlySigner(platform attestation.Platform) error {
+	if platform != attestation.PlatformEnclave {
+		return errors.New("--signer: only enclave images are signed, which PCR8 shows")
+	}
+	for i, m := range f.measurements {
+		only := map[int]attestation.PCR{}
+		for _, index := range []int{attestation.PCRKernel, attestation.PCRSigner} {
+			value := m.PCRs[index]
+			if value.IsZero() {
+				return fmt.Errorf("--signer: %s has no PCR%d; only a signed image has PCR8", f.files[i], index)
+			}
+			only[index] = value
+		}
+		f.measurements[i].PCRs = only
+	}
+	return nil
+}

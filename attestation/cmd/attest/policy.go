@@ -47,6 +47,7 @@ func (p *program) policy(args []string) error {
 	var actions []string
 	principal, platform := placeholder, attestation.PlatformEnclave
 	set := flagSet("policy")
+	signer := set.Bool("signer", false, "allow what the image's signer signs, with the same kernel: PCR1 and PCR8 only, so that a new release needs no new policy")
 	images.define(set, "allow what")
 	set.Func("key-action", "`ACTION` to allow, one of "+strings.Join(recipientActions, ", ")+"; repeatable", func(s string) error {
 		action, err := recipientAction(s)
@@ -81,6 +82,11 @@ func (p *program) policy(args []string) error {
 	// What a verifier wouldn't accept a key mustn't either.
 	if _, err := attestation.NewVerifier(attestation.Policy{Measurements: images.measurements, Platform: platform}); err != nil {
 		return errors.New(flagWords(err, "", ""))
+	}
+	if *signer {
+		if err := images.onlySigner(platform); err != nil {
+			return err
+		}
 	}
 
 	var statements []statement
