@@ -298,7 +298,9 @@ func TestShutdownCutsTransfer(t *testing.T) {
 			t.Errorf("Serve: %v, want nil", err)
 		}
 		wantCut(t, conn)
-		r.log.wantEnd(t, endShutdown)
+		if line := r.log.wantEnd(t, endShutdown); line["error"] != errDrained.Error() {
+			t.Errorf("log line: %v", line)
+		}
 	})
 }
 

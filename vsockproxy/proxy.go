@@ -124,10 +124,10 @@ type Proxy struct {
 
 // Serve accepts connections from l and forwards them until ctx ends. Then it
 // stops accepting, lets open connections finish for DrainTimeout or until Cut ends,
-// cuts the rest, and returns nil. When it returns, every goroutine it started has ended, but for
-// lookups: one that the Resolver has not given up although its context has ended,
-// and one that a CachingResolver began, which is given 10 seconds. It owns l and
-// closes it in any case.
+// cuts the rest, and returns nil. When it returns, every goroutine it started has
+// ended, but for lookups: one that the Resolver has not given up although its context
+// has ended, and one that a CachingResolver began, which is given 10 seconds. It owns
+// l and closes it in any case.
 //
 // It returns an *Error without accepting anything if the configuration is wrong:
 // [ReasonConfig], or [ReasonNotAllowed] for a target that is not on the

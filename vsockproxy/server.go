@@ -24,7 +24,7 @@ const (
 const closedCheck = time.Second
 
 // errDrained ends the connections that are open when the drain timeout is over.
-var errDrained = errors.New("still open after Proxy.DrainTimeout")
+var errDrained = errors.New("still open after the drain timeout")
 
 // cutError ends the connections that are open when Proxy.Cut ends.
 type cutError struct{ cause error }
