@@ -48,7 +48,9 @@ func openError(path string, err error) error {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.ENODEV):
 		return &Error{
 			Op: "Open", Reason: ReasonNoDevice, Err: fmt.Errorf("%w: %w", ErrNoDevice, err),
-			Detail: "this process does not run inside a Nitro Enclave, or the enclave's kernel has not loaded its nsm driver; for tests outside an enclave use the package nsmtest",
+			Detail: "this process does not run inside a Nitro Enclave (nitro-cli run-enclave), or the enclave's kernel has not loaded its nsm driver: " +
+				"let its init mount /dev and load nsm.ko, after virtio_mmio.ko where that is a module (package nsm/boot does both), or use a kernel with CONFIG_NSM and CONFIG_VIRTIO_MMIO built in; " +
+				"for tests outside an enclave use the package nsmtest",
 		}
 	case errors.Is(err, fs.ErrPermission):
 		return &Error{

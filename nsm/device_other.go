@@ -10,6 +10,6 @@ import "runtime"
 func OpenDevice() (Device, error) {
 	return nil, &Error{
 		Op: "Open", Reason: ReasonNoDevice, Err: ErrNoDevice,
-		Detail: "this is " + runtime.GOOS + ", and Nitro Enclaves run Linux; for tests use the package nsmtest",
+		Detail: "this is " + runtime.GOOS + ", and Nitro Enclaves run Linux: build for linux and run inside one; for tests outside an enclave use the package nsmtest",
 	}
 }

@@ -1,7 +1,9 @@
 package vsockproxy
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -17,17 +19,17 @@ type connection struct {
 	address  netip.AddrPort // of the target, once dialled
 	early    []byte         // what the far end gets before the rest of the stream
 	relay    *relay         // once dialled
-	cut      bool           // open when the drain timeout was over
 }
 
 // Why a connection ended, as the log says it: one of these, or the Reason of an
 // *Error if the target was not reached.
 const (
-	endClosed   = "closed"   // both sides ended their streams, or one did and left
+	endClosed   = "closed"   // both sides ended their streams, or one did and one left
 	endIdle     = "idle"     // nothing moved for the idle timeout
 	endLifetime = "lifetime" // forwarded for as long as MaxLifetime allows
 	endBroken   = "broken"   // one side failed, so both were cut
 	endShutdown = "shutdown" // still open after the drain timeout
+	endCut      = "cut"      // open when Proxy.Cut ended
 	endPanic    = "panic"
 )
 
@@ -35,9 +37,14 @@ const (
 // connection is relayed or has failed.
 func (s *server) handle(accepted net.Conn) {
 	c := &connection{accepted: accepted, began: time.Now()}
-	if err := s.forward(c); err != nil {
-		s.finish(c, err)
+	err := s.forward(c)
+	if err == nil {
+		return
 	}
+	if cut, ok := s.whyCut().(*cutError); ok && isCanceled(err) {
+		err = fmt.Errorf("%w: %w", cut, err) // with how far it had come
+	}
+	s.finish(c, err)
 }
 
 // forward dials where the route leads and begins to relay. Both connections are
@@ -63,7 +70,10 @@ func (s *server) forward(c *connection) (err error) {
 	c.relay = s.newRelay(c, far)
 	s.join(c)
 	c.relay.start(s.maxLifetime, func(err error) {
-		c.cut = s.leave(c)
+		// What the relay says of a cut is that its connections were closed.
+		if why := s.leave(c); why != nil && err != nil && !errors.As(err, new(*panicError)) {
+			err = why
+		}
 		s.finish(c, err)
 	})
 	return nil
@@ -116,7 +126,7 @@ func (s *server) finish(c *connection, err error) {
 	}
 	attrs = append(attrs,
 		slog.Duration("duration", time.Since(c.began)),
-		slog.String("end", endOf(err, c.cut)))
+		slog.String("end", endOf(err)))
 	if err != nil {
 		attrs = append(attrs, slog.Any("error", err))
 	}
@@ -126,12 +136,18 @@ func (s *server) finish(c *connection, err error) {
 	s.log.LogAttrs(s.work, level, "connection ended", attrs...)
 }
 
+// isCanceled reports whether err says that the context of the work has ended.
+func isCanceled(err error) bool {
+	var e *Error
+	return errors.Is(err, context.Canceled) || errors.As(err, &e) && e.Reason == ReasonCanceled
+}
+
 func (s *server) newRelay(c *connection, far net.Conn) *relay {
 	early := c.early
 	c.early = nil
 	if s.route.isInbound() {
 		r := newRelay(far, c.accepted, s.idleTimeout)
-		r.target.name = "the client"
+		r.target.name, r.client = "the client", &r.target
 		r.target.early = early
 		return r
 	}
@@ -143,16 +159,19 @@ func (s *server) newRelay(c *connection, far net.Conn) *relay {
 	return r
 }
 
-func endOf(err error, cut bool) string {
+func endOf(err error) string {
 	var p *panicError
+	var cut *cutError
 	var e *Error
 	switch {
 	case errors.As(err, &p):
 		return endPanic
 	case err == nil:
 		return endClosed
-	case cut:
+	case errors.Is(err, errDrained):
 		return endShutdown
+	case errors.As(err, &cut):
+		return endCut
 	case errors.Is(err, errIdle):
 		return endIdle
 	case errors.Is(err, errLifetime):

@@ -24,8 +24,8 @@ type ConnEnd struct {
 	// Duration is how long the connection lasted from when it was accepted.
 	Duration time.Duration
 	// End is why it ended, one of few words: "closed", "idle", "lifetime",
-	// "broken", "shutdown", "panic", or the [Reason] if it went nowhere (see "When
-	// it does not work" in the package documentation).
+	// "broken", "shutdown", "cut", "panic", or the [Reason] if it went nowhere (see
+	// "When it does not work" in the package documentation).
 	End string
 	// Err says more, and is nil if End is "closed".
 	Err error
@@ -41,7 +41,7 @@ func (s *server) tellEnd(c *connection, lasted time.Duration, err error) {
 	e := ConnEnd{
 		Target:   c.target,
 		Duration: lasted,
-		End:      endOf(err, c.cut),
+		End:      endOf(err),
 		Err:      err,
 	}
 	if c.relay != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -296,7 +298,9 @@ func TestShutdownCutsTransfer(t *testing.T) {
 			t.Errorf("Serve: %v, want nil", err)
 		}
 		wantCut(t, conn)
-		r.log.wantEnd(t, endShutdown)
+		if line := r.log.wantEnd(t, endShutdown); line["error"] != errDrained.Error() {
+			t.Errorf("log line: %v", line)
+		}
 	})
 }
 
@@ -449,5 +453,41 @@ func TestLongestTimeouts(t *testing.T) {
 		}
 		wantCut(t, conn)
 		r.log.wantEnd(t, endClosed)
+	})
+}
+
+// Who cannot wait for the drain timeout cuts, and each connection's line says so,
+// whether bytes flow already or its client has still to say where it wants to go.
+func TestCut(t *testing.T) {
+	eachTransport(t, func(t *testing.T, tr transport) {
+		target := origin(t, echo)
+		cut, now := context.WithCancelCause(t.Context())
+		l, e := tr.listen(t)
+		waits := make(chan struct{}, 1)
+		l = wrapListener{l, func(conn net.Conn) net.Conn { return readSignal{wrapped{conn.(duplex)}, waits} }}
+		r := startOn(t, l, e, &Proxy{Route: Connect(), Allow: mustAllow(t, target), HandshakeTimeout: time.Hour, DrainTimeout: time.Hour, Cut: cut})
+		silent := r.dial(t)
+		<-waits
+		r.Dialer.Connect = true
+		conn, err := r.DialContext(t.Context(), "tcp", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, conn, "hello")
+		wantRead(t, conn, "hello")
+
+		now(errors.New("the reason")) // ends nothing by itself
+		mustWrite(t, conn, "hello")
+		wantRead(t, conn, "hello")
+		if err := r.stop(); err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		wantCut(t, conn)
+		wantCut(t, silent)
+		for range 2 {
+			if line := r.log.wantEnd(t, endCut); !strings.HasPrefix(fmt.Sprint(line["error"]), "cut at once: the reason") {
+				t.Errorf("log line: %v", line)
+			}
+		}
 	})
 }

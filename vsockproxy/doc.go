@@ -249,7 +249,10 @@
 //	encrypted-client-hello   or encrypts the name (ECH)
 //	connection-limit         MaxConnsPerCID
 //
-// and otherwise "closed", "idle", "lifetime", "broken" or "shutdown".
+// and otherwise "closed", "idle", "lifetime", "broken", "shutdown" (open after the
+// drain timeout) or "cut" (by [Proxy].Cut). A client's reset counts as "closed" after
+// bytes went both ways and the target has ended its stream, all of which was written to
+// the client: many a TLS client leaves so.
 //
 // Unix sockets and vsock cannot tell a cut connection from an orderly end, nor
 // can Linux's AF_VSOCK always report a reset. TLS says how a stream ends; but Go's

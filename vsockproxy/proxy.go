@@ -115,14 +115,19 @@ type Proxy struct {
 	// DrainTimeout is how long open connections may go on after the context of
 	// Serve has ended; zero means DefaultDrainTimeout.
 	DrainTimeout time.Duration
+	// Cut, if not nil, is for an end that cannot wait for DrainTimeout: when it ends
+	// while Serve lets open connections finish, or has ended by then, they are cut at
+	// once. Their log lines have "cut" as the end, and context.Cause of Cut in the
+	// error. It does not end Serve by itself: the context of Serve does.
+	Cut context.Context
 }
 
 // Serve accepts connections from l and forwards them until ctx ends. Then it
-// stops accepting, lets open connections finish for DrainTimeout, cuts the rest,
-// and returns nil. When it returns, every goroutine it started has ended, but for
-// lookups: one that the Resolver has not given up although its context has ended,
-// and one that a CachingResolver began, which is given 10 seconds. It owns l and
-// closes it in any case.
+// stops accepting, lets open connections finish for DrainTimeout or until Cut ends,
+// cuts the rest, and returns nil. When it returns, every goroutine it started has
+// ended, but for lookups: one that the Resolver has not given up although its context
+// has ended, and one that a CachingResolver began, which is given 10 seconds. It owns
+// l and closes it in any case.
 //
 // It returns an *Error without accepting anything if the configuration is wrong:
 // [ReasonConfig], or [ReasonNotAllowed] for a target that is not on the
@@ -173,6 +178,7 @@ func (p *Proxy) newServer() (*server, error) {
 		resolver:       p.Resolver,
 		family:         p.AddressFamily,
 		onEnd:          p.OnEnd,
+		cut:            p.Cut,
 		maxConnsPerCID: p.MaxConnsPerCID,
 		open:           make(map[*connection]bool),
 		perCID:         make(map[uint32]int),
@@ -180,6 +186,9 @@ func (p *Proxy) newServer() (*server, error) {
 	s.log = slog.New(slog.DiscardHandler)
 	if p.Logger != nil {
 		s.log = slog.New(containedHandler{p.Logger.Handler()})
+	}
+	if s.cut == nil {
+		s.cut = context.Background()
 	}
 	if s.resolver == nil {
 		s.resolver = &CachingResolver{Logger: s.log}

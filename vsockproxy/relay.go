@@ -26,6 +26,7 @@ const partingTimeout = time.Second
 // and leaves the opposite direction alone. Every error ends both directions.
 type relay struct {
 	enclave, target     side
+	client              *side // the one of the two that began the connection
 	toTarget, toEnclave flow
 
 	began time.Time
@@ -59,6 +60,7 @@ func newRelay(enclave, target net.Conn, idle time.Duration) *relay {
 	}
 	r.enclave = side{Conn: enclave, raw: rawOf(enclave), name: "the enclave"}
 	r.target = side{Conn: target, raw: rawOf(target), name: "the target"}
+	r.client = &r.enclave
 	r.toTarget = flow{relay: r, src: &r.enclave, dst: &r.target}
 	r.toEnclave = flow{relay: r, src: &r.target, dst: &r.enclave}
 	return r
@@ -90,7 +92,9 @@ func isGone(err error) *side {
 //
 // It is also nil when a side ended its stream and closed without waiting for what
 // the other still said. That is how TLS clients leave: the server's last word, its
-// close_notify, finds nobody.
+// close_notify, finds nobody. A client that leaves with that word unread sends a reset,
+// and so it is nil, too, when the client resets a connection whose other side has ended
+// its stream, after bytes went both ways and all of that stream was written.
 //
 // A lifetime of zero is none.
 func (r *relay) start(lifetime time.Duration, done func(error)) {
@@ -143,9 +147,24 @@ func (r *relay) fail(err error) {
 func (r *relay) close() error {
 	if gone := isGone(r.first); r.first != nil && (gone == nil || !gone.ended.Load()) {
 		r.cut()
+		if r.clientHadAll(r.first) {
+			return nil
+		}
 		return r.first
 	}
 	return errors.Join(closeConn(r.enclave.Conn), closeConn(r.target.Conn))
+}
+
+// clientHadAll reports whether err is no more than the reset of a client that left
+// after a whole exchange. A side's stream has ended only when all of it was written.
+func (r *relay) clientHadAll(err error) bool {
+	other := &r.target
+	if r.client == other {
+		other = &r.enclave
+	}
+	e, ok := err.(*sideError)
+	return ok && e.side == r.client && errors.Is(e.err, connReset) && other.ended.Load() &&
+		r.toTarget.written.Load() > 0 && r.toEnclave.written.Load() > 0
 }
 
 // check is called when the relay has been idle for too long unless something has

@@ -169,3 +169,55 @@ func TestHalfCloseKeepsShorterIdleTimeout(t *testing.T) {
 		t.Errorf("idle timeout %v, want %v", r.idle, time.Second)
 	}
 }
+
+// A client that leaves with a reset has had all it was to get, or not: only then is
+// that an end like any other.
+func TestClientResets(t *testing.T) {
+	for _, test := range []struct {
+		name            string
+		request, answer string
+		ended, inbound  bool
+		byTarget        bool // the reset
+		orderly         bool
+	}{
+		{name: "after all", request: "request", answer: "answer", ended: true, orderly: true},
+		{name: "after all, in", request: "request", answer: "answer", ended: true, inbound: true, orderly: true},
+		{name: "before the end", request: "request", answer: "answer"},
+		{name: "without an answer", request: "request", ended: true},
+		{name: "without a request", answer: "answer", ended: true},
+		{name: "the other side", request: "request", answer: "answer", ended: true, byTarget: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			client, near := pair(t)
+			far, server := pair(t)
+			r := newRelay(near, far, time.Hour)
+			if test.inbound {
+				r = newRelay(far, near, time.Hour)
+				r.client = &r.target
+			}
+			if test.byTarget {
+				client, server = server, client
+			}
+			ended := make(chan error, 1)
+			r.start(0, func(err error) { ended <- err })
+			mustWrite(t, client, test.request)
+			wantRead(t, server, test.request)
+			mustWrite(t, server, test.answer)
+			wantRead(t, client, test.answer)
+			if test.ended {
+				if err := server.CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+				wantCut(t, client)
+			}
+			if err := client.(*net.TCPConn).SetLinger(0); err != nil {
+				t.Fatal(err)
+			}
+			_ = client.Close()
+			wantCut(t, server)
+			if err := <-ended; (err == nil) != test.orderly {
+				t.Errorf("the relay ended with %v", err)
+			}
+		})
+	}
+}

@@ -23,6 +23,15 @@ const (
 // somebody has closed the listener.
 const closedCheck = time.Second
 
+// errDrained ends the connections that are open when the drain timeout is over.
+var errDrained = errors.New("still open after the drain timeout")
+
+// cutError ends the connections that are open when Proxy.Cut ends.
+type cutError struct{ cause error }
+
+func (e *cutError) Error() string { return "cut at once: " + e.cause.Error() }
+func (e *cutError) Unwrap() error { return e.cause }
+
 // server is one call of Proxy.Serve.
 type server struct {
 	route                                  Route
@@ -36,6 +45,7 @@ type server struct {
 	handshakeTimeout, maxLifetime          time.Duration
 	maxConnsPerCID                         int
 
+	cut      context.Context // Proxy.Cut, or one that never ends
 	work     context.Context // of connections
 	listener net.Listener
 
@@ -45,7 +55,7 @@ type server struct {
 
 	mu      sync.Mutex
 	open    map[*connection]bool
-	cutting bool           // connections that join open from now on are cut at once
+	cutting error          // if not nil, why connections that join open are cut at once
 	perCID  map[uint32]int // connections by context ID, if those are limited
 }
 
@@ -167,7 +177,8 @@ func acceptErrorPasses(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// drain waits for open connections, and cuts those that outlast the timeout.
+// drain waits for open connections, and cuts those that outlast the timeout, or that
+// are open when it is told to wait no longer.
 func (s *server) drain(cancelWork func()) {
 	ended := make(chan struct{})
 	go func() {
@@ -180,16 +191,21 @@ func (s *server) drain(cancelWork func()) {
 	case <-ended:
 		return
 	case <-timer.C:
+		open := s.cutOpen(errDrained)
+		cancelWork()
+		s.log.Warn("cut the connections that outlasted the drain timeout", "open", open)
+	case <-s.cut.Done():
+		why := &cutError{context.Cause(s.cut)}
+		open := s.cutOpen(why)
+		cancelWork()
+		s.log.Warn("cut the connections within the drain timeout", "open", open, "error", why)
 	}
-	open := s.cutOpen()
-	cancelWork()
-	s.log.Warn("cut the connections that outlasted the drain timeout", "open", open)
 	<-ended
 }
 
-func (s *server) cutOpen() int {
+func (s *server) cutOpen(why error) int {
 	s.mu.Lock()
-	s.cutting = true
+	s.cutting = why
 	open := slices.Collect(maps.Keys(s.open))
 	s.mu.Unlock()
 	for _, c := range open {
@@ -204,14 +220,22 @@ func (s *server) join(c *connection) {
 	s.open[c] = true
 	cutting := s.cutting
 	s.mu.Unlock()
-	if cutting {
+	if cutting != nil {
 		c.relay.cut()
 	}
 }
 
-func (s *server) leave(c *connection) (cut bool) {
+// leave takes c out of those again, and returns why they are cut, if they are.
+func (s *server) leave(c *connection) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, c)
+	return s.cutting
+}
+
+// whyCut is why open connections are cut, or nil if they are not.
+func (s *server) whyCut() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.cutting
 }

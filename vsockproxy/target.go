@@ -42,7 +42,7 @@ func (s *server) dialTarget(ctx context.Context, t target, from source) (net.Con
 		return nil, netip.AddrPort{}, &Error{
 			Op:     "dial",
 			Reason: reasonOf(err),
-			Detail: fmt.Sprintf("the target %v does not answer on any of its %d usable addresses", t, len(addrs)),
+			Detail: fmt.Sprintf("the target %v does not answer on any of its usable addresses (%d)", t, len(addrs)),
 			Err:    err,
 		}
 	}
@@ -102,7 +102,7 @@ func (s *server) resolve(ctx context.Context, t target, from source) ([]netip.Ad
 	case refused != nil:
 		return nil, &Error{Op: "resolve", Reason: ReasonForbiddenAddress, Detail: fmt.Sprintf("the name of the target %v leads nowhere it may", t), Err: refused}
 	}
-	return nil, &Error{Op: "resolve", Reason: ReasonResolve, Detail: fmt.Sprintf("the name of the target %v has %d addresses, and none of the address family of the proxy (%v)", t, len(found), s.family)}
+	return nil, &Error{Op: "resolve", Reason: ReasonResolve, Detail: fmt.Sprintf("the name of the target %v has none of the address family of the proxy (%v) among its addresses (%d)", t, s.family, len(found))}
 }
 
 // lookup asks the resolver, and waits no longer than ctx even if the resolver

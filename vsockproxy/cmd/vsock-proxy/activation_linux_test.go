@@ -15,7 +15,7 @@ import (
 )
 
 // activate runs vsock-proxy with files as descriptors from 3 on, as systemd does:
-// the shell's process ID stays that of the program.
+// the shell's process ID stays that of the program. It may have few descriptors.
 func activate(t *testing.T, names, config string, files ...*os.File) *process {
 	t.Helper()
 	dir := socketDir(t)
@@ -23,7 +23,7 @@ func activate(t *testing.T, names, config string, files ...*os.File) *process {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh", "vsock-proxy", "serve", "--config", path)
+	cmd := exec.Command("sh", "-c", `ulimit -n 5000; LISTEN_PID=$$ exec "$@"`, "sh", "vsock-proxy", "serve", "--config", path)
 	cmd.ExtraFiles = files
 	cmd.Env = append(os.Environ(), "LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES="+names)
 	p, err := launch(cmd, dir)
@@ -105,6 +105,8 @@ func TestActivation(t *testing.T) {
 	if p.code != 0 {
 		t.Errorf("exit code %d", p.code)
 	}
+	// Each of the three sockets has the limit of its route.
+	p.want(t, p.log, `add up to about 6347 descriptors`)
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)
 	}

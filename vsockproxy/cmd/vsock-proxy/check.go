@@ -40,9 +40,17 @@ func (p *program) check(path string) error {
 	if warning := descriptorWarning(c.routes); warning != "" {
 		text.warn("with this shell's limits, %s", warning)
 	}
-	text.line("%s: %d routes, no mistakes, %d warnings", path, len(c.routes), text.warnings)
+	text.line("%s: %s, no mistakes, %s", path, count(len(c.routes), "route"), count(text.warnings, "warning"))
 	_, err = p.stdout.Write(text.Bytes())
 	return err
+}
+
+// count is "1 route" or "2 routes".
+func count[N int | int64](n N, of string) string {
+	if n != 1 {
+		of += "s"
+	}
+	return fmt.Sprintf("%d %s", n, of)
 }
 
 // isRuleFile tells a file in the format of AWS's vsock-proxy.yaml from a
@@ -71,7 +79,7 @@ func (p *program) checkRules(path string, content []byte) error {
 	var text report
 	text.line("rules in the format of AWS's vsock-proxy:")
 	text.rules(a)
-	text.line("%s: %d rules, no mistakes, %d warnings", path, len(a.Entries()), text.warnings)
+	text.line("%s: %s, no mistakes, %s", path, count(len(a.Entries()), "rule"), count(text.warnings, "warning"))
 	_, err = p.stdout.Write(text.Bytes())
 	return err
 }
@@ -155,8 +163,8 @@ func (t *report) limits(r *route) {
 	}
 	p := r.proxy
 	add(p.AddressFamily != vsockproxy.AnyFamily, "addresses: %v", p.AddressFamily)
-	add(p.MaxConns > 0, "at most %d connections", p.MaxConns)
-	add(p.MaxConnsPerCID > 0, "at most %d connections for one context ID", p.MaxConnsPerCID)
+	add(p.MaxConns > 0, "at most %s", count(p.MaxConns, "connection"))
+	add(p.MaxConnsPerCID > 0, "at most %s for one context ID", count(p.MaxConnsPerCID, "connection"))
 	add(p.HandshakeTimeout > 0, "target named within %v", p.HandshakeTimeout)
 	add(p.DialTimeout > 0, "target reached within %v", p.DialTimeout)
 	add(p.IdleTimeout > 0, "ended when idle for %v", p.IdleTimeout)

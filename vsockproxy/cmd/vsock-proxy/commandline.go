@@ -46,7 +46,7 @@ func parseArgs(set *flag.FlagSet, args []string) ([]string, error) {
 		if err := set.Parse(args); errors.Is(err, flag.ErrHelp) {
 			return nil, err
 		} else if err != nil {
-			return nil, usagef("%w", err)
+			return nil, usagef("%s", twoDashes(err))
 		}
 		rest := set.Args()
 		ended := len(rest) < len(args) && args[len(args)-len(rest)-1] == "--"
@@ -56,6 +56,13 @@ func parseArgs(set *flag.FlagSet, args []string) ([]string, error) {
 		others, args = append(others, rest[0]), rest[1:]
 	}
 }
+
+// singleDash finds the flag in what package flag says of a mistake, which gives every
+// name one dash.
+var singleDash = regexp.MustCompile(`^(flag provided but not defined: |flag needs an argument: |invalid (?:boolean )?value "(?:[^"\\]|\\.)*" for (?:flag )?)-(\w[\w-])`)
+
+// twoDashes writes long flags as the manual and AWS's program do.
+func twoDashes(err error) string { return singleDash.ReplaceAllString(err.Error(), "$1--$2") }
 
 // word is a flag whose value must not be empty: an unset variable of a shell
 // script is no choice.
@@ -128,7 +135,7 @@ func parseCompatible(args []string) (*config, error) {
 		return nil, usagef("-4 and -6 exclude each other; without either, both families are used")
 	}
 	if len(others) < 3 {
-		return nil, usagef("there are %d arguments of the three LOCAL_PORT REMOTE_ADDR REMOTE_PORT; for many routes in one process: vsock-proxy serve --config FILE", len(others))
+		return nil, usagef("%s in place of the three LOCAL_PORT REMOTE_ADDR REMOTE_PORT; for many routes in one process: vsock-proxy serve --config FILE", count(len(others), "argument"))
 	}
 	if len(others) > 3 {
 		return nil, usagef("unexpected argument %+q; one process has one remote here, and several with: vsock-proxy serve --config FILE", others[3])

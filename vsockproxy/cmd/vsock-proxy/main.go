@@ -3,7 +3,7 @@
 //
 //	vsock-proxy [flags] LOCAL_PORT REMOTE_ADDR REMOTE_PORT
 //	vsock-proxy serve --config FILE
-//	vsock-proxy check --config FILE
+//	vsock-proxy check [--config] FILE
 //
 // What it forwards is encrypted in the enclave; see the package vsockproxy, which
 // does the work, for what is permitted, refused and logged.
@@ -28,9 +28,8 @@
 //     of threads, and connections need none here.
 //   - A rule with a name permits that name only, and not others with an address in
 //     common.
-//   - A name may not lead to private addresses, unless those are listed, too: with
-//     a VPC endpoint for KMS, list its addresses or its subnet, as in
-//     {address: 10.0.3.0/24, port: 443}.
+//   - A name may not lead to private addresses, unless those are listed, too (see
+//     "With a VPC endpoint").
 //   - The rules are loaded anew when the file changes, and on SIGHUP.
 //   - "localhost" is no name here; write 127.0.0.1, and list it.
 //
@@ -40,6 +39,35 @@
 // which is required all the same, has no effect then; --metrics
 // ENDPOINT, --unsafe-metrics-on-any-address, --log-level, --log-format and
 // --drain-timeout are as the keys of a configuration.
+//
+// # With a VPC endpoint
+//
+// An interface endpoint for KMS with private DNS makes KMS's name lead to private
+// addresses of the VPC, one in each of the endpoint's subnets. The rule for the name,
+// which is all that AWS's program needs, then lets nothing through: connections have
+// end=forbidden-address in the log, with the address that was refused. On the parent,
+// getent ahosts kms.eu-west-1.amazonaws.com shows the addresses. List them beside the
+// name, in the file of rules
+//
+//	allowlist:
+//	- {address: kms.eu-west-1.amazonaws.com, port: 443}
+//	- {address: 10.0.3.17, port: 443}   # the endpoint, in one subnet
+//	- {address: 10.0.4.21, port: 443}   # and in the other
+//
+// or in the route of a configuration:
+//
+//	routes:
+//	- name: kms
+//	  listen: vsock://any:8000
+//	  target: kms.eu-west-1.amazonaws.com:443
+//	  allowlist:
+//	  - kms.eu-west-1.amazonaws.com:443
+//	  - 10.0.3.17:443
+//	  - 10.0.4.21:443
+//
+// Check warns of each address that names on the list may lead there, which is meant
+// here. The subnets in their place, such as 10.0.3.0/24, still hold when the endpoint is
+// made anew, but open everything in them that listens on that port.
 //
 // # Many routes
 //
@@ -109,7 +137,8 @@
 // Anything else in a configuration takes a restart.
 //
 // SIGTERM and SIGINT end it: no new connections, and the open ones have
-// drain_timeout. A second signal cuts them at once, without their lines in the log.
+// drain_timeout. A second signal cuts them at once, and their lines then have end=cut; a
+// third does not wait for what is left of that.
 //
 // Over metrics there are, by HTTP:
 //
@@ -157,7 +186,7 @@ const usage = `Usage:
   vsock-proxy [flags] LOCAL_PORT REMOTE_ADDR REMOTE_PORT
                                      forward a vsock port, as AWS's vsock-proxy does
   vsock-proxy serve --config FILE    forward along the routes of a configuration
-  vsock-proxy check --config FILE    explain a configuration, or AWS's vsock-proxy.yaml
+  vsock-proxy check [--config] FILE  explain a configuration, or AWS's vsock-proxy.yaml
 
 Flags of the first form:
   -4, --ipv4             use IPv4 addresses only
@@ -219,6 +248,8 @@ func (p *program) run(args []string) int {
 		return exitDone
 	case errors.Is(err, flag.ErrHelp):
 		return p.help()
+	case errors.As(err, new(loggedError)):
+		return exitFailed
 	case errors.As(err, new(usageError)):
 		p.say(name, err)
 		if name == "" {
@@ -298,14 +329,18 @@ func configFlag(args []string, mayBeBare bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if mayBeBare && path == "" && len(others) == 1 {
-		path, others = others[0], nil
+	form := "--config FILE"
+	if mayBeBare {
+		form = "FILE, or --config FILE"
+		if path == "" && len(others) > 0 {
+			path, others = others[0], others[1:]
+		}
 	}
 	if len(others) > 0 {
-		return "", usagef("unexpected argument %+q; the only one is --config FILE", others[0])
+		return "", usagef("unexpected argument %+q; the only one is %s", others[0], form)
 	}
 	if path == "" {
-		return "", usagef("--config FILE is missing")
+		return "", usagef("%s is missing", form)
 	}
 	return path, nil
 }

@@ -20,8 +20,11 @@ import (
 // statusInterval is how often what systemctl status shows is brought up to date.
 const statusInterval = 5 * time.Second
 
-// errSecondSignal ends a process that was told twice.
-var errSecondSignal = errors.New("a second signal: open connections are cut")
+// errSecondSignal cuts the connections of a process that was told twice.
+var errSecondSignal = errors.New("a second signal")
+
+// loggedError is one that the log has told already.
+type loggedError struct{ error }
 
 // service is a process that serves.
 type service struct {
@@ -54,6 +57,8 @@ func (p *program) serve(c *config) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	cutting, cut := context.WithCancelCause(context.Background())
+	defer cut(nil)
 	bounds, err := s.listenAll(ctx)
 	if err != nil {
 		return err
@@ -64,6 +69,7 @@ func (p *program) serve(c *config) error {
 		return err
 	}
 	defer stopMetrics()
+	s.sayListening(bounds)
 
 	ended := make(chan error)
 	for _, b := range bounds {
@@ -72,23 +78,25 @@ func (p *program) serve(c *config) error {
 		proxy := b.proxy
 		proxy.Logger = s.log.With("route", b.name)
 		proxy.OnEnd = s.counts[b.route].end
+		proxy.Cut = cutting
 		go func() { ended <- proxy.Serve(ctx, countedListener{b.listener, s.counts[b.route]}) }()
 	}
 	for _, f := range s.files {
 		go func() { _ = f.Watch(ctx, p.watchInterval, s.log) }()
 	}
-	s.warnOfDescriptors()
+	s.warnOfDescriptors(bounds)
 	s.ready.Store(true)
 	s.notify.send("READY=1", s.status())
-	return s.loop(signals, ended, len(bounds), cancel)
+	return s.loop(signals, ended, len(bounds), cancel, cut)
 }
 
 // loop waits for what happens until every listener's Serve has ended. The watchdog
-// is fed here, so that it tells of a loop that hangs.
-func (s *service) loop(signals <-chan os.Signal, ended <-chan error, serving int, cancel func()) error {
+// is fed here, so that it tells of a loop that hangs. Its error is a loggedError.
+func (s *service) loop(signals <-chan os.Signal, ended <-chan error, serving int, cancel func(), cut func(error)) error {
 	status := time.NewTicker(statusInterval)
 	defer status.Stop()
 	var failure error
+	cutting := false
 	stop := func() {
 		s.draining.Store(true)
 		s.notify.send("STOPPING=1", s.status())
@@ -101,8 +109,15 @@ func (s *service) loop(signals <-chan os.Signal, ended <-chan error, serving int
 			case sig == syscall.SIGHUP && s.draining.Load():
 			case sig == syscall.SIGHUP:
 				s.reload()
+			case cutting: // Serve should have ended by now
+				return s.end(errors.New("one more signal: not waiting for the connections that were cut"))
 			case s.draining.Load():
-				return fmt.Errorf("%w (%d)", errSecondSignal, s.open())
+				cutting = true
+				if failure == nil {
+					failure = errSecondSignal
+				}
+				s.log.Warn("a second signal: open connections are cut", "signal", sig.String(), "open", s.open())
+				cut(errSecondSignal)
 			default:
 				s.log.Info("ending: no new connections; a second signal cuts the open ones", "signal", sig.String(), "open", s.open(), "drain_timeout", s.drain())
 				stop()
@@ -120,10 +135,17 @@ func (s *service) loop(signals <-chan os.Signal, ended <-chan error, serving int
 			s.notify.send(s.status())
 		}
 	}
-	if failure == nil {
-		s.log.Info("ended")
+	return s.end(failure)
+}
+
+// end writes the last line of the log.
+func (s *service) end(failure error) error {
+	if failure != nil {
+		s.log.Error("ended", "error", failure)
+		return loggedError{failure}
 	}
-	return failure
+	s.log.Info("ended")
+	return nil
 }
 
 func (s *service) drain() time.Duration {
@@ -145,9 +167,9 @@ func (s *service) open() int64 {
 func (s *service) status() string {
 	open := s.open()
 	if s.draining.Load() {
-		return fmt.Sprintf("STATUS=ending, %d connections open", open)
+		return fmt.Sprintf("STATUS=ending, %s open", count(open, "connection"))
 	}
-	text := fmt.Sprintf("STATUS=%d routes, %d connections open", len(s.routes), open)
+	text := fmt.Sprintf("STATUS=%s, %s open", count(len(s.routes), "route"), count(open, "connection"))
 	for _, f := range s.files {
 		if f.Err() != nil {
 			text += fmt.Sprintf("; %s has a mistake, its old rules stay", f.path)
@@ -224,14 +246,18 @@ func (s *service) listenAll(ctx context.Context) ([]bound, error) {
 	if len(passed) > 0 {
 		return fail(fmt.Errorf("systemd passes a socket that no route takes%s; a route with that name and \"listen: systemd\" would", namesOf(passed)))
 	}
-	for _, b := range all {
+	return all, nil
+}
+
+// sayListening is for when nothing can keep the process from serving any more.
+func (s *service) sayListening(bounds []bound) {
+	for _, b := range bounds {
 		on := fromSystemd
 		if !b.listen.IsZero() {
 			on = b.listen.String()
 		}
 		s.log.Info("listening", "route", b.name, "on", on, "address", b.listener.Addr().Network()+" "+b.listener.Addr().String(), "leads", b.words)
 	}
-	return all, nil
 }
 
 func closeAll(bounds []bound) {
@@ -269,26 +295,37 @@ func withAdvice(err error) string {
 
 // warnOfDescriptors compares what connections may need with what there is: a
 // process without descriptors accepts nobody, whatever its limits say.
-func (s *service) warnOfDescriptors() {
-	if text := descriptorWarning(s.routes); text != "" {
+func (s *service) warnOfDescriptors(bounds []bound) {
+	routes := make([]*route, len(bounds))
+	for i, b := range bounds {
+		routes[i] = b.route
+	}
+	if text := descriptorWarning(routes); text != "" {
 		s.log.Warn(text)
 	}
 }
 
-// spareDescriptors are for listeners, lookups, files, metrics, and what forwarding
-// and dialling take for a moment.
+// spareDescriptors are for lookups, files, metrics, and what forwarding and dialling
+// take for a moment.
 const spareDescriptors = 200
 
-func descriptorWarning(routes []*route) string {
-	limit, ok := descriptorLimit()
+// descriptorNeed is for listeners of these routes. A route may have several, which
+// systemd passes, and each has the route's limit for itself.
+func descriptorNeed(listeners []*route) uint64 {
 	need := uint64(spareDescriptors)
-	for _, r := range routes {
-		need += 2 * uint64(r.maxConns())
+	for _, r := range listeners {
+		need += 1 + 2*uint64(r.maxConns())
 	}
+	return need
+}
+
+func descriptorWarning(listeners []*route) string {
+	limit, ok := descriptorLimit()
+	need := descriptorNeed(listeners)
 	if !ok || need <= limit {
 		return ""
 	}
-	return fmt.Sprintf("the routes' limits on connections add up to about %d descriptors, and the process may have %d: raise LimitNOFILE, or lower max_conns", need, limit)
+	return fmt.Sprintf("the listeners and the routes' limits on their connections add up to about %d descriptors, and the process may have %d: raise LimitNOFILE, or lower max_conns", need, limit)
 }
 
 func (r *route) maxConns() int {

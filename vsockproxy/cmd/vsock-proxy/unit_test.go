@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -111,5 +113,36 @@ func TestNotifier(t *testing.T) {
 		}
 		n.send("READY=1")
 		_ = n.conn.Close()
+	}
+}
+
+// What does not end although it was cut does not keep a process that was told so.
+func TestOneMoreSignal(t *testing.T) {
+	var log bytes.Buffer
+	s := &service{config: &config{}, log: slog.New(slog.NewJSONHandler(&log, nil))}
+	signals := make(chan os.Signal, 3)
+	for range cap(signals) {
+		signals <- os.Interrupt
+	}
+	canceled := false
+	var why error
+	err := s.loop(signals, nil, 1, func() { canceled = true }, func(err error) { why = err })
+	if !errors.As(err, new(loggedError)) || !canceled || !errors.Is(why, errSecondSignal) {
+		t.Errorf("%v, %v, %v", err, canceled, why)
+	}
+	if lines := strings.Split(strings.TrimSpace(log.String()), "\n"); !strings.Contains(lines[len(lines)-1], `"msg":"ended","error":"one more signal: `) {
+		t.Errorf("%s", log.String())
+	}
+}
+
+// A broken listener is told once, by the log.
+func TestBrokenListener(t *testing.T) {
+	var log bytes.Buffer
+	s := &service{config: &config{}, log: slog.New(slog.NewJSONHandler(&log, nil))}
+	ended := make(chan error, 1)
+	ended <- &vsockproxy.Error{Op: "serve", Reason: vsockproxy.ReasonListener, Err: net.ErrClosed}
+	err := s.loop(nil, ended, 1, func() {}, func(error) { t.Error("cut") })
+	if !errors.As(err, new(loggedError)) || !strings.Contains(log.String(), `"msg":"ended","error":"serve: listener-ended: `) {
+		t.Errorf("%v: %s", err, log.String())
 	}
 }
