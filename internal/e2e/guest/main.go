@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && amd64
 
 // Guest is the first process of the machine that the end-to-end test boots: it
 // loads the kernel's modules, runs the checks and reports them on a serial port.
