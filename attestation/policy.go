@@ -16,7 +16,8 @@ type Measurement struct {
 	// PCRs holds the expected values by index, 0 to 31. For an enclave 0, 1
 	// and 2 must be there, together: PCR0 hashes kernel, command line and ram
 	// disks as one string without boundaries, so that with PCR0 alone bytes can
-	// move between the parts. For a NitroTPM 4, 7 and 12 must be there.
+	// move between the parts. The kernel's command line isn't safe from that even
+	// with all three: see package eif. For a NitroTPM 4, 7 and 12 must be there.
 	PCRs map[int]PCR
 	// UnsafePartial allows a measurement that lacks some of these.
 	UnsafePartial bool

@@ -27,11 +27,13 @@
 // # Randomness
 //
 // A Session is an io.Reader of the NSM's randomness. An enclave starts with
-// little entropy of its own. Linux 6.8 and later with CONFIG_NSM feed the
-// kernel's generator from the NSM; on an older kernel do so at boot, before the
+// little entropy of its own. Seed the kernel's generator at boot, before the
 // program makes keys:
 //
 //	err := session.SeedKernel(ctx)
+//
+// Linux 6.8 and later with CONFIG_NSM feed their pool from the NSM by themselves,
+// but for all one knows after the first keys.
 //
 // The package [github.com/keyvouch/keyvouch/nsm/boot] does this with the other duties
 // of an enclave's first process.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"runtime"
 	"syscall"
 	"unsafe"
 
@@ -20,7 +19,10 @@ type randPoolInfo struct {
 	buf          [seedSize]byte
 }
 
-// creditKernel adds seed, of which every bit counts, to the kernel's pool.
+// creditKernel adds seed, of which every bit counts, to the kernel's pool, and has the
+// generator take it from there. A generator that counts as seeded already, by the
+// processor's instructions for instance, would by itself take it at its next turn
+// only, up to a minute later: after the keys that a program makes when it starts.
 func creditKernel(seed []byte) error {
 	info := &randPoolInfo{entropyCount: 8 * seedSize, bufSize: seedSize}
 	defer clear(info.buf[:])
@@ -30,15 +32,21 @@ func creditKernel(seed []byte) error {
 		return seedError(err)
 	}
 	defer func() { _ = f.Close() }()
+	if err := ioctlRandom(f, "RNDADDENTROPY", unix.RNDADDENTROPY, unsafe.Pointer(info)); err != nil {
+		return err
+	}
+	return ioctlRandom(f, "RNDRESEEDCRNG", unix.RNDRESEEDCRNG, nil)
+}
+
+func ioctlRandom(f *os.File, name string, request uintptr, argument unsafe.Pointer) error {
 	for {
-		_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), unix.RNDADDENTROPY, uintptr(unsafe.Pointer(info)))
-		runtime.KeepAlive(info)
+		_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), request, uintptr(argument))
 		switch errno {
 		case 0:
 			return nil
 		case syscall.EINTR:
 		default:
-			return seedError(os.NewSyscallError("ioctl RNDADDENTROPY", errno))
+			return seedError(os.NewSyscallError("ioctl "+name, errno))
 		}
 	}
 }

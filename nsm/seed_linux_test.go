@@ -2,7 +2,11 @@ package nsm
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -55,6 +59,78 @@ func TestSeedKernel(t *testing.T) {
 			t.Errorf("%d requests, want 1", n)
 		}
 	}
+}
+
+// A kernel's generator that is seeded already takes what is added to the pool at its
+// next turn, unless it is told to: keys that are made in the meantime would owe nothing
+// to the NSM. How often it was seeded Linux shows in the memory of the vDSO (since 6.11).
+func TestSeedKernelReseeds(t *testing.T) {
+	device, err := os.OpenFile(randomPath, os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer device.Close()
+	// Where the count is depends on the kernel; it is what goes up by one each time.
+	before := vdsoPages(t)
+	for range 3 {
+		if err := ioctlRandom(device, "RNDRESEEDCRNG", unix.RNDRESEEDCRNG, nil); err != nil {
+			t.Skip(err)
+		}
+		after := vdsoPages(t)
+		maps.DeleteFunc(before, func(page, count uint64) bool { return after[page] != count+1 })
+		for page := range before {
+			before[page] = after[page]
+		}
+	}
+	if len(before) != 1 {
+		t.Skipf("this kernel doesn't show how often its generator was seeded: %d counts", len(before))
+	}
+	session := NewSession(random256(t))
+	defer session.Close()
+	if err := session.SeedKernel(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after := vdsoPages(t)
+	for page, count := range before {
+		if after[page] == count {
+			t.Errorf("the generator was not seeded anew: it still counts %d", count)
+		}
+	}
+}
+
+// vdsoPages returns the first word of each page of this process's that the kernel
+// keeps data in.
+func vdsoPages(t *testing.T) map[uint64]uint64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Skip(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	words := map[uint64]uint64{}
+	for line := range strings.Lines(string(text)) {
+		var page, end uint64
+		if _, err := fmt.Sscanf(line, "%x-%x ", &page, &end); err != nil || !strings.HasSuffix(line, "[vvar]\n") {
+			continue
+		}
+		for ; page < end; page += uint64(os.Getpagesize()) {
+			// write(2) copes with a page that isn't there.
+			var word [8]byte
+			if n, _, errno := unix.Syscall(unix.SYS_WRITE, w.Fd(), uintptr(page), uintptr(len(word))); errno != 0 || n != uintptr(len(word)) {
+				continue
+			}
+			if _, err := io.ReadFull(r, word[:]); err != nil {
+				t.Fatal(err)
+			}
+			words[page] = binary.NativeEndian.Uint64(word[:])
+		}
+	}
+	return words
 }
 
 func TestSeedKernelErrors(t *testing.T) {

@@ -28,9 +28,25 @@
 //
 // There is nothing between one section's data and the next's, so that bytes can
 // move from one to another under the same PCR0: compare PCR0, 1 and 2 together,
-// as package attestation does.
+// as package attestation does. Then nothing can move into or out of the ram disks
+// after the first.
 //
 // The header and the metadata, with the image's name, are in none of them.
+//
+// # The command line isn't pinned
+//
+// Where the kernel, the command line and the first ram disk end is in no register,
+// PCR8 and the image's signature included. Whoever starts the enclave can so give it
+// an image with the same PCRs in which the beginning of the command line, or all of
+// it, is at the end of the kernel's section, where it does nothing; or whose command
+// line is a piece of the first ram disk. QEMU's nitro-enclave machine boots the first,
+// and its NSM tells the same PCRs; nothing in the format stands against the second.
+//
+// So let no security depend on the command line: a lockdown=integrity in it can be
+// missing. Build what matters into the kernel (CONFIG_CMDLINE_OVERRIDE), or have the
+// program refuse to go on if /proc/cmdline, to which the hypervisor may add, doesn't
+// begin with what it expects. What the program itself depends on belongs into the second
+// ram disk, as nitro-cli puts it there.
 //
 // # What a signature proves
 //

@@ -11,7 +11,8 @@ import (
 //
 // The PCRs, the command line and the layout are what an enclave that runs this
 // file is made of. Metadata is not: nothing measures it, and whoever hands the
-// file on can change it.
+// file on can change it. An enclave with the same PCRs may have another command line,
+// though: see the package documentation.
 type Image struct {
 	// Version is the version of the format, 2 to 4.
 	Version uint16

@@ -116,6 +116,10 @@ func parseMetadata(text []byte) (*Metadata, error) {
 	return &m, nil
 }
 
+// maxMembers bounds the members of the metadata, of which builders write five or so:
+// each takes many times its own size in memory.
+const maxMembers = 64
+
 // members splits a JSON object, in which each name must stand once.
 func members(text []byte) (map[string]json.RawMessage, error) {
 	if text == nil {
@@ -135,6 +139,9 @@ func members(text []byte) (map[string]json.RawMessage, error) {
 			return nil, err
 		}
 		name := token.(string)
+		if len(found) == maxMembers {
+			return nil, fmt.Errorf("has more than %d members", maxMembers)
+		}
 		if _, twice := found[name]; twice {
 			return nil, fmt.Errorf("has the member %s twice", shortText(name))
 		}

@@ -185,7 +185,7 @@ func (d *decoder) checkSection(i int, start int64, h sectionHeader) error {
 		return reject(ReasonSectionType, "the type exists since version %d, and the image is of version %d", since, d.header.Version)
 	case h.Flags != 0:
 		return reject(ReasonReserved, "its flags are 0x%04x, not 0", h.Flags)
-	case h.Size > h.Type.limit() || h.Size > uint64(MaxImageSize-d.offset):
+	case h.Size > h.Type.limit() || h.Size > uint64(max(0, MaxImageSize-d.offset)):
 		return reject(ReasonSectionSize, "announces %d bytes; this package takes %d, and %d for the whole image", h.Size, h.Type.limit(), int64(MaxImageSize))
 	case h.Size == 0 && h.Type == Kernel:
 		return reject(ReasonSectionSize, "is empty")

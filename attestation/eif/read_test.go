@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"strings"
@@ -78,6 +79,7 @@ func TestMemory(t *testing.T) {
 		"no end of bytes": {io.MultiReader(bytes.NewReader(assemble(4, section{eif.Kernel, "K"}, section{eif.Cmdline, ""}, section{eif.MetadataJSON, vectorMetadata}, section{eif.Ramdisk, ""})), zeros{}), eif.ReasonTrailingBytes},
 		"all that is kept": {bytes.NewReader(assemble(4, section{eif.Kernel, "K"}, section{eif.Cmdline, strings.Repeat("c", eif.MaxCmdlineSize)},
 			section{eif.MetadataJSON, strings.Repeat(" ", eif.MaxMetadataSize)})), eif.ReasonMetadata},
+		"many members": {bytes.NewReader(assemble(4, section{eif.Kernel, "K"}, section{eif.Cmdline, ""}, section{eif.MetadataJSON, manyMembers()})), eif.ReasonMetadata},
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -88,4 +90,15 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%s: %d bytes allocated", name, got)
 		}
 	}
+}
+
+// manyMembers is metadata with as many members as there can be.
+func manyMembers() string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i := 0; b.Len() < eif.MaxMetadataSize-20; i++ {
+		fmt.Fprintf(&b, `"%x":1,`, i)
+	}
+	b.WriteString(`"":1}`)
+	return b.String()
 }

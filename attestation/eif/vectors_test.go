@@ -221,6 +221,8 @@ func makeVectors(t testing.TB) []vector {
 	}
 	accept("32 sections", "", assemble(4, many...), "KC"+disks, "KC0", disks[1:], nil)
 	accept("bytes moved to the first ram disk", "PCR0 is that of the first vector, PCR1 and PCR2 aren't", assemble(4, kernel, cmdline, metadata, section{eif.Ramdisk, "firsts"}, section{eif.Ramdisk, "econd"}), "KCfirstsecond", "KCfirsts", "econd", nil)
+	accept("command line moved to the kernel", "PCR0, PCR1 and PCR2 are all those of the first vector: nothing measures where the kernel ends", assemble(4, section{eif.Kernel, "KC"}, section{eif.Cmdline, ""}, metadata, first, second), "KCfirstsecond", "KCfirst", "second", nil)
+	accept("command line of the first ram disk", "PCR0, PCR1 and PCR2 are all those of the first vector", assemble(4, section{eif.Kernel, "KC"}, section{eif.Cmdline, "fi"}, metadata, section{eif.Ramdisk, "rst"}, second), "KCfirstsecond", "KCfirst", "second", nil)
 	accept("other metadata", "not measured", assemble(4, kernel, cmdline, section{eif.MetadataJSON,
 		`{"Other": [1], "DockerInfo":{"a":{}}, "CustomMetadata":{"b":1}, "ImageVersion":"", "ImageName":"", "BuildMetadata":{"KernelVersion":"","OperatingSystem":"","BuildToolVersion":"","BuildTool":"","BuildTime":""}}`}, first, second), "KCfirstsecond", "KCfirst", "second", nil)
 

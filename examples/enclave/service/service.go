@@ -80,7 +80,12 @@ func (s *Service) Run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /attestation", &attester{session: s.Session, userData: binding(certificate.Leaf), limit: newLimit(), logger: s.Logger})
 	mux.HandleFunc("POST /mac", func(w http.ResponseWriter, r *http.Request) { mac(w, r, secret) })
+	// HTTP/2 would bring some hundred requests on each connection, and as many bodies
+	// in memory, of which an enclave has little.
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	server := &http.Server{
+		Protocols:         protocols,
 		Handler:           http.MaxBytesHandler(mux, maxBody),
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
 		ReadHeaderTimeout: requestLimit, ReadTimeout: requestLimit, WriteTimeout: requestLimit,

@@ -176,6 +176,25 @@ func TestService(t *testing.T) {
 	}
 }
 
+// What a connection may keep in memory is one request's body. By HTTP/2 it would be
+// that of some hundred requests at once, and connections have the bound, not requests.
+func TestOneRequestAtATime(t *testing.T) {
+	e := newEnclave(t)
+	e.start(t)
+	raw, err := (&vsockproxy.Dialer{Endpoint: e.endpoint}).DialContext(t.Context(), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+	defer conn.Close()
+	if err := conn.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := conn.ConnectionState().NegotiatedProtocol; p != "http/1.1" {
+		t.Errorf("the service speaks %q", p)
+	}
+}
+
 // Two enclaves of one image are two: a client of one must notice the other.
 func TestAnotherKey(t *testing.T) {
 	one, two := newEnclave(t), newEnclave(t)
