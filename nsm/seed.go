@@ -14,8 +14,8 @@ const seedSize = maxRandomSize
 // anything makes a key. Calling it again does no harm.
 //
 // Linux 6.8 and later with CONFIG_NSM takes randomness from the NSM by itself, at a time
-// of its own; call this there, too. It needs root or CAP_SYS_ADMIN. On systems other than Linux it
-// fails with [ReasonUnsupported] and errors.ErrUnsupported.
+// of its own; call this there, too. It needs root or CAP_SYS_ADMIN. On systems other than
+// Linux it fails with [ReasonUnsupported] and errors.ErrUnsupported.
 func (s *Session) SeedKernel(ctx context.Context) error {
 	const op = "SeedKernel"
 	seed := make([]byte, seedSize)

@@ -185,6 +185,7 @@ func writeImage(t *text, image *eif.Image, now time.Time) {
 	t.heading("Image")
 	t.line("format", "version %d, %v, %d bytes", image.Version, image.Architecture, image.Size)
 	t.line("command line", "%s", quote(image.Cmdline))
+	t.line("", "no PCR tells where it begins, so that a part of it can be missing under the same ones")
 	for _, s := range image.Sections {
 		if s.Type == eif.Kernel || s.Type == eif.Ramdisk {
 			t.line(s.Type.String(), "%d bytes", s.Size)
