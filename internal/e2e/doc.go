@@ -2,9 +2,10 @@
 //
 //	bash internal/e2e/run
 //
-// boots Linux under QEMU with its emulated Nitro Secure Module (NSM), twice: on a
+// boots Linux under QEMU with its emulated Nitro Secure Module (NSM), three times: on a
 // PC (q35), and as QEMU's nitro-enclave machine from an enclave image file, which
-// it measures into the PCRs as a Nitro hypervisor does. In it the library meets
+// it measures into the PCRs as a Nitro hypervisor does, first from one with these
+// checks and then from that of examples/enclave. In it the library meets
 // the kernel's own nsm driver, its AF_VSOCK and its random generator, which no
 // software NSM has. Nothing of it is part of go test: it takes minutes, root and
 // a download the first time. See the script run for what it needs, and README.md

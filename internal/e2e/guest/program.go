@@ -73,7 +73,7 @@ func (g *guest) program() {
 				return "", fmt.Errorf("%w: %s%s", err, said.String(), complained.String())
 			}
 			if len(o.Refusals) > 0 {
-				return fmt.Sprintf("exit code %d: refused by %s: %s", code, o.Refusals[0].By, o.Refusals[0].Reason), nil
+				return fmt.Sprintf("exit code %d, as it must be: refused by %s: %s", code, o.Refusals[0].By, o.Refusals[0].Reason), nil
 			}
 			return fmt.Sprintf("exit code %d after %d steps: the secret that the owner sealed", code, len(o.Steps)), nil
 		})

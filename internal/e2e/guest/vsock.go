@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keyvouch/keyvouch/internal/e2e"
@@ -54,9 +55,11 @@ func (g *guest) vsock() {
 		}
 		var slowest []timed
 		var failed, skipped []string
+		var said string
 		for scanner := bufio.NewScanner(bytes.NewReader(out)); scanner.Scan(); {
 			m := result.FindStringSubmatch(scanner.Text())
 			if m == nil {
+				said = strings.TrimSpace(scanner.Text())
 				continue
 			}
 			count[m[2]]++
@@ -67,12 +70,12 @@ func (g *guest) vsock() {
 			case m[2] == "FAIL":
 				failed = append(failed, m[3])
 			case m[2] == "SKIP":
-				skipped = append(skipped, m[3])
+				skipped = append(skipped, m[3]+" ("+said+")") // what a test said last is why
 			case regexp.MustCompile(`/vsock(/|$|_)`).MatchString(m[3]):
 				overVsock++
 			}
 		}
-		detail := fmt.Sprintf("%d passed, of which %d are over AF_VSOCK by name, %d skipped %v", count["PASS"], overVsock, count["SKIP"], skipped)
+		detail := fmt.Sprintf("of package vsockproxy %d tests and subtests passed, of which %d have AF_VSOCK in their names, %d skipped %q", count["PASS"], overVsock, count["SKIP"], skipped)
 		slices.SortFunc(slowest, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
 		g.facts(map[string]string{"slowest tests": fmt.Sprint(slowest[:min(12, len(slowest))])})
 		g.line(e2e.Line{Facts: map[string]string{"vsockproxy's tests": detail}})

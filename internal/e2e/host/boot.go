@@ -95,7 +95,7 @@ func (c *config) bootOnce(ctx context.Context, name string, i *images) (*machine
 		if err != nil {
 			return nil, err
 		}
-		file := filepath.Join(dir, "image.eif")
+		file := filepath.Join(c.out, name+".eif")
 		// It has one serial port, for both the console and the report.
 		image, err = i.enclaveImage(file, fmt.Sprintf("%s e2e.report=/dev/ttyS0 tsc_early_khz=%d", cmdline, rate))
 		if err != nil {
@@ -183,6 +183,9 @@ func (c *config) bootOnce(ctx context.Context, name string, i *images) (*machine
 	m.QEMUSaid = string(bytes.TrimSpace(said.Bytes()))
 	w.judge(m)
 	m.judge(c.saveRecording(name, recording))
+	if image != nil {
+		m.judgeImage(ctx, i.attest, filepath.Join(c.out, name+".eif"))
+	}
 	return m, nil
 }
 

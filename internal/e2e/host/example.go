@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -36,7 +37,8 @@ func (c *config) bootExample(ctx context.Context, name string, i *images) (*mach
 	}
 	defer os.RemoveAll(dir)
 	m := &machine{Name: name, Facts: map[string]string{}}
-	file, expected, err := c.exampleImage(ctx, dir, i)
+	file := filepath.Join(c.out, name+".eif")
+	expected, err := c.exampleImage(ctx, dir, file, i)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +96,10 @@ func (c *config) bootExample(ctx context.Context, name string, i *images) (*mach
 	})
 	has("example/measured", "the NSM's PCRs 0 to 2 are those that the image program printed",
 		"PCR0="+expected.PCRs[0].String(), "PCR1="+expected.PCRs[1].String(), "PCR2="+expected.PCRs[2].String())
+	for _, pcr := range loggedPCR.FindAllStringSubmatch(log, -1) {
+		m.Facts[pcr[1]] = pcr[2]
+	}
+	m.judgeImage(ctx, i.attest, file)
 	has("example/fails-closed", "no secret without KMS's certificate; the enclave ends", `msg="the enclave ends"`, "no secret was released", "channel", "certificate signed by unknown authority")
 	m.verdict("example/kms", "KMS's stand-in was told nothing", func() error {
 		for _, r := range w.kms.Requests() {
@@ -106,15 +112,18 @@ func (c *config) bootExample(ctx context.Context, name string, i *images) (*mach
 	return m, nil
 }
 
+// loggedPCR is a register in the log of the example's service, as its NSM has it.
+var loggedPCR = regexp.MustCompile(`\b(PCR[0-2])=([0-9a-f]{96})\b`)
+
 // exampleImage builds the image with the programs of examples/enclave, and returns
 // what they print.
-func (c *config) exampleImage(ctx context.Context, dir string, i *images) (string, attestation.Measurement, error) {
+func (c *config) exampleImage(ctx context.Context, dir, file string, i *images) (attestation.Measurement, error) {
 	var none attestation.Measurement
 	for _, program := range []string{"enclave", "enclave/image"} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(dir, filepath.Base(program)), module+"/examples/"+program)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", none, fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
+			return none, fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
 		}
 	}
 	at := func(port uint32) string { return vsockproxy.Vsock(e2e.HostCID, port).String() }
@@ -123,15 +132,15 @@ func (c *config) exampleImage(ctx context.Context, dir string, i *images) (strin
 		KMS: at(e2e.ProxyPort), Metadata: at(metadataPort), Heartbeat: at(e2e.BeatPort), Listen: vsockproxy.Vsock(vsockproxy.AnyCID, e2e.ServicePort).String(),
 	})
 	if err != nil {
-		return "", none, err
+		return none, err
 	}
 	configFile := filepath.Join(dir, "config.json")
 	if err := os.WriteFile(configFile, config, 0o600); err != nil {
-		return "", none, err
+		return none, err
 	}
 	rate, err := tscKHz()
 	if err != nil {
-		return "", none, err
+		return none, err
 	}
 	arguments := []string{
 		"-kernel", i.kernel, "-program", filepath.Join(dir, "enclave"), "-config", configFile,
@@ -141,26 +150,20 @@ func (c *config) exampleImage(ctx context.Context, dir string, i *images) (strin
 		arguments = append(arguments, "-module", c.part("kernel/modules/"+name+".ko"))
 	}
 	var printed [2][]byte
-	var file string
-	for n := range printed { // twice, to see that it is the same
-		again := filepath.Join(dir, fmt.Sprintf("image%d.eif", n))
-		out, err := exec.CommandContext(ctx, filepath.Join(dir, "image"), append(arguments, "-o", again)...).Output()
+	again := filepath.Join(dir, "again.eif")
+	for n, file := range []string{file, again} { // twice, to see that it is the same
+		printed[n], err = exec.CommandContext(ctx, filepath.Join(dir, "image"), append(arguments, "-o", file)...).Output()
 		if err != nil {
-			return "", none, fmt.Errorf("the program image: %w", err)
+			return none, fmt.Errorf("the program image: %w", err)
 		}
-		printed[n] = out
-		if n == 1 {
-			if err := sameFile(file, again); err != nil {
-				return "", none, err
-			}
-		}
-		file = again
+	}
+	if err := sameFile(file, again); err != nil {
+		return none, err
 	}
 	if !bytes.Equal(printed[0], printed[1]) {
-		return "", none, errors.New("two builds of the example's image are measured differently")
+		return none, errors.New("two builds of the example's image are measured differently")
 	}
-	expected, err := attestation.ParseMeasurement(printed[0])
-	return file, expected, err
+	return attestation.ParseMeasurement(printed[0])
 }
 
 func sameFile(a, b string) error {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -23,12 +24,31 @@ const module = "github.com/keyvouch/keyvouch"
 
 func goVersion() string { return runtime.Version() }
 
+// source is the commit that this program was built from.
+func source() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, changed := "unknown", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = ", with changes"
+		}
+	}
+	return revision + changed
+}
+
 // images are what is booted.
 type images struct {
 	kernel string
 	// ramdisks are the boot ram disk, with init and modules, and that of the
 	// applications.
 	ramdisks [2][]byte
+	attest   string // the program, which measures what was booted
 }
 
 // build makes the ram disks.
@@ -66,12 +86,15 @@ func (c *config) build(ctx context.Context) (*images, error) {
 	if err != nil {
 		return nil, err
 	}
-	source, err := packageFolder(ctx, module+"/vsockproxy")
+	folder, err := packageFolder(ctx, module+"/vsockproxy")
 	if err != nil {
 		return nil, err
 	}
 
-	i := &images{kernel: c.part("kernel/vmlinuz")}
+	i := &images{kernel: c.part("kernel/vmlinuz"), attest: filepath.Join(c.out, "attest")}
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", i.attest, module+"/attestation/cmd/attest").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("attest: %w\n%s", err, out)
+	}
 	boot := newDisk("dev", "etc", "modules", "proc", "sys", "tmp")
 	boot.file("init", 0o755, init)
 	modules, err := filepath.Glob(c.part("kernel/modules/*.ko"))
@@ -89,12 +112,12 @@ func (c *config) build(ctx context.Context) (*images, error) {
 	applications.file("keyrelease/keyrelease", 0o755, release)
 	applications.file("keyrelease/as-shipped", 0o755, shipped)
 	applications.file("vsockproxy/vsockproxy.test", 0o755, tests)
-	pattern, err := vsockTests(os.DirFS(source))
+	pattern, err := vsockTests(os.DirFS(folder))
 	if err != nil {
 		return nil, err
 	}
 	applications.file("vsockproxy/run", 0o644, []byte(pattern))
-	if err := applications.tree("vsockproxy/testdata", os.DirFS(filepath.Join(source, "testdata"))); err != nil {
+	if err := applications.tree("vsockproxy/testdata", os.DirFS(filepath.Join(folder, "testdata"))); err != nil {
 		return nil, err
 	}
 	for n, d := range []*disk{boot, applications} {

@@ -52,7 +52,7 @@ func (c *config) run(ctx context.Context, machines []string) (int, error) {
 		return 0, err
 	}
 	// What an earlier run left must not be taken for this one's, should this one end early.
-	for _, pattern := range []string{"report.*", "*.console", "*.recording.json"} {
+	for _, pattern := range []string{"report.*", "*.console", "*.recording.json", "*.eif"} {
 		old, err := filepath.Glob(filepath.Join(c.out, pattern))
 		if err != nil {
 			return 0, err
@@ -72,7 +72,7 @@ func (c *config) run(ctx context.Context, machines []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	report := &report{Started: started.UTC(), Versions: strings.Split(strings.TrimSpace(string(versions)), "\n"), Go: goVersion()}
+	report := &report{Started: started.UTC(), Versions: strings.Split(strings.TrimSpace(string(versions)), "\n"), Go: goVersion(), Source: source()}
 	report.BuildSeconds = time.Since(started).Seconds()
 	fmt.Printf("e2e: images built in %.1f s\n", report.BuildSeconds)
 	for _, name := range machines {

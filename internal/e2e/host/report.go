@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha512"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +23,7 @@ import (
 type report struct {
 	Started      time.Time  `json:"started"`
 	Go           string     `json:"go"`
+	Source       string     `json:"source"` // the commit that was tested
 	Versions     []string   `json:"versions"`
 	BuildSeconds float64    `json:"build_seconds"`
 	Machines     []*machine `json:"machines"`
@@ -36,7 +39,8 @@ type machine struct {
 	BootSeconds float64           `json:"boot_seconds"`
 	RunSeconds  float64           `json:"run_seconds"`
 	Facts       map[string]string `json:"facts"`
-	// PCRs are those that attestation/eif computed; none for a PC.
+	// PCRs are those that attestation/eif computed when it wrote the image; none for
+	// a PC.
 	PCRs     map[int]attestation.PCR `json:"-"`
 	Checks   []e2e.Check             `json:"checks"`
 	QEMUSaid string                  `json:"qemu_said,omitempty"`
@@ -94,6 +98,28 @@ func (m *machine) judge(exchanges int, recorded error) {
 	})
 }
 
+// judgeImage has the program attest measure the image that was booted, which stays in
+// the folder of the reports, and compares that with what the NSM said in the guest.
+func (m *machine) judgeImage(ctx context.Context, attest, file string) {
+	m.verdict("host/attest-measure", "attest measure of "+filepath.Base(file)+" gives the PCRs of the guest", func() error {
+		out, err := exec.CommandContext(ctx, attest, "measure", "--json", file).Output()
+		if err != nil {
+			return err
+		}
+		measured, err := attestation.ParseMeasurement(out)
+		if err != nil {
+			return err
+		}
+		for index := range 3 {
+			name := fmt.Sprintf("PCR%d", index)
+			if got, want := m.Facts[name], measured.PCRs[index].String(); got != want {
+				return fmt.Errorf("%s is %q in the guest, and %s by attest measure", name, got, want)
+			}
+		}
+		return nil
+	})
+}
+
 func extend(pcr attestation.PCR, data []byte) attestation.PCR {
 	return sha512.Sum384(slices.Concat(pcr[:], data))
 }
@@ -126,7 +152,7 @@ func (m *machine) print(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	for _, name := range slices.Sorted(maps.Keys(m.Facts)) {
-		if !strings.HasPrefix(name, "PCR") && name != "vsockproxy's tests" {
+		if name != "vsockproxy's tests" {
 			fmt.Fprintf(w, "     %s: %s\n", name, m.Facts[name])
 		}
 	}
@@ -145,7 +171,7 @@ func (r *report) write(folder string) error {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "End-to-end test of %s, %s\n", r.Started.Format(time.RFC3339), r.Go)
+	fmt.Fprintf(&b, "End-to-end test of %s, %s, source %s\n", r.Started.Format(time.RFC3339), r.Go, r.Source)
 	for _, v := range r.Versions {
 		fmt.Fprintln(&b, "    ", v)
 	}
@@ -159,10 +185,14 @@ func (r *report) write(folder string) error {
 		os.WriteFile(filepath.Join(folder, "report.txt"), []byte(b.String()), 0o644))
 }
 
+// notReal says how things were arranged, whatever came of it.
 const notReal = `
-The NSM is QEMU's. Its documents are unsigned, and the verifier refused them as they
-were. Wherever a document had to be believed, the values that the device wrote into
-it were signed by a root of this test's own, in the place of AWS's. KMS is the
-stand-in of kmsclient/kmstest. The program of examples/keyrelease was built with the
-tag e2e, by which it takes these for AWS's; as-shipped, without it, it took neither.
+The NSM is QEMU's. Its documents are unsigned, and have to be refused as they are:
+attestation/unsigned-refused, keyrelease/unsigned-document. Wherever a document had to
+be believed, the values that the device wrote into it were signed by a root of this
+test's own, in the place of AWS's. KMS is the stand-in of kmsclient/kmstest. The program
+of examples/keyrelease was built with the tag e2e, by which it takes these for AWS's;
+built without, it has to refuse them: keyrelease/program-as-shipped. There is no
+hypervisor's clock here: that it is missed is tested, and the guest's clock was set to
+the host's for this test.
 `
