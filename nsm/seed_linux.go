@@ -57,6 +57,8 @@ func seedError(err error) error {
 		return &Error{Reason: ReasonPermission, Detail: "this process may not add to the kernel's randomness; run as root or with CAP_SYS_ADMIN, or let the init of the enclave do it", Err: err}
 	case errors.Is(err, fs.ErrNotExist):
 		return &Error{Reason: ReasonDevice, Detail: "there is no " + randomPath + "; mount devtmpfs on /dev first", Err: err}
+	case errors.Is(err, syscall.EINVAL):
+		return &Error{Reason: ReasonDevice, Detail: "this kernel does not know how to seed its generator anew, which came with Linux 4.17 and some stable kernels before; use a newer one", Err: err}
 	}
 	return &Error{Reason: ReasonDevice, Detail: "the kernel does not take the randomness of the NSM", Err: err}
 }
