@@ -9,6 +9,9 @@
 //		…
 //	}
 //
+// As process 1, whose end the kernel answers with a panic, print the error and restart
+// the machine in place of log.Fatal: see end_linux.go and main.go in examples/enclave.
+//
 // [Run] takes these steps, in this order. The first two and the last are for process
 // 1 only; elsewhere they are skipped.
 //

@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -31,9 +32,30 @@ func main() {
 		os.Exit(2)
 	}
 	if err := run(*measurement, *at, flag.Arg(0), os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "client:", err)
+		fmt.Fprintln(os.Stderr, "client:", explain(err))
 		os.Exit(1)
 	}
+}
+
+// explain adds what to look for to the error of an enclave that can't be reached by
+// its context ID. The error itself asks after a proxy, as an enclave's dialer has to;
+// on this way there is none.
+func explain(err error) error {
+	var dial *vsockproxy.Error
+	if !errors.As(err, &dial) || dial.Op != "dial" {
+		return err
+	}
+	switch dial.Reason {
+	case vsockproxy.ReasonTimeout, vsockproxy.ReasonRefused, vsockproxy.ReasonUnreachable:
+	default:
+		return err
+	}
+	var cid, port uint32
+	// Below are the hypervisor, this machine, its host and an enclave's parent.
+	if _, bad := fmt.Sscanf(dial.Endpoint.String(), "vsock://%d:%d", &cid, &port); bad != nil || cid <= vsockproxy.ParentCID {
+		return err
+	}
+	return fmt.Errorf("%w; there is no proxy on this way: does an enclave with context ID %d run (nitro-cli describe-enclaves), and does it listen on port %d?", err, cid, port)
 }
 
 func run(measurement, at, message string, stdout io.Writer) error {

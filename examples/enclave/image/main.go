@@ -6,6 +6,9 @@
 // measurements, as nitro-cli build-enclave prints them. A build that fails leaves a
 // file that is already there as it was.
 //
+// -name and -version label the image for people and for nitro-cli describe-eif. No PCR
+// has them, so that they prove nothing.
+//
 // With -signing-key and -signing-certificate, both in PEM, the image is signed, which
 // gives its enclaves PCR8; README.md, "Sign the image", says what for.
 //
@@ -16,6 +19,7 @@ package main
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -23,6 +27,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/keyvouch/keyvouch/attestation/eif"
@@ -36,6 +41,7 @@ const defaultCmdline = "reboot=k panic=30 pci=off console=ttyS0 random.trust_cpu
 
 type inputs struct {
 	kernel, cmdline, program, config, output string
+	name, version                            string // of the image
 	modules                                  []string
 	signingKey, signingCertificate           string // both or neither
 }
@@ -52,20 +58,38 @@ func main() {
 	flag.StringVar(&in.config, "config", "", "its configuration `file`")
 	flag.Func("signing-key", "sign the image with the private key in this PEM `file`: ECDSA on P-256, P-384 or P-521, not encrypted", setFile(&in.signingKey))
 	flag.Func("signing-certificate", "the PEM `file` with that key's certificate, of which PCR8 is made", setFile(&in.signingCertificate))
+	flag.StringVar(&in.name, "name", "enclave", "the image's `name`, which isn't measured")
+	flag.StringVar(&in.version, "version", "1", "the image's `version`, which isn't measured")
 	flag.StringVar(&in.output, "o", "", "the image `file` to write")
 	flag.Parse()
-	if (in.signingKey == "") != (in.signingCertificate == "") {
-		fmt.Fprintln(os.Stderr, "image: -signing-key and -signing-certificate go together; one is missing")
-		os.Exit(2)
+	if flag.NArg() > 0 {
+		usageError(fmt.Sprintf("unexpected argument %q: each file has a flag before it", flag.Arg(0)))
 	}
-	if in.kernel == "" || in.program == "" || in.config == "" || in.output == "" || flag.NArg() > 0 {
-		flag.Usage()
-		os.Exit(2)
+	if (in.signingKey == "") != (in.signingCertificate == "") {
+		usageError("-signing-key and -signing-certificate go together; one is missing")
+	}
+	var missing []string
+	for _, required := range []struct{ name, value string }{
+		{"kernel", in.kernel}, {"program", in.program}, {"config", in.config}, {"o", in.output},
+	} {
+		if required.value == "" {
+			missing = append(missing, "-"+required.name+" is missing")
+		}
+	}
+	if len(missing) > 0 {
+		usageError(strings.Join(missing, "; "))
 	}
 	if err := build(in, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(1)
 	}
+}
+
+// usageError ends the program for a command line that can't be meant. It is one line:
+// the flags' descriptions, which -h prints, would bury it.
+func usageError(text string) {
+	fmt.Fprintln(os.Stderr, "image:", text)
+	os.Exit(2)
 }
 
 // setFile refuses an empty name, which an unset shell variable leaves and which must
@@ -84,6 +108,9 @@ func build(in inputs, stdout io.Writer) error {
 	kernel, err := os.ReadFile(in.kernel)
 	if err != nil {
 		return err
+	}
+	if err := checkKernel(kernel); err != nil {
+		return fmt.Errorf("%s: %w", in.kernel, err)
 	}
 	config, err := os.ReadFile(in.config)
 	if err != nil {
@@ -111,7 +138,7 @@ func build(in inputs, stdout io.Writer) error {
 	contents := eif.Contents{
 		Kernel: bytes.NewReader(kernel), Cmdline: in.cmdline,
 		Ramdisks: []eif.Source{bytes.NewReader(boot), bytes.NewReader(application)},
-		Metadata: eif.Metadata{ImageName: "enclave", ImageVersion: "1"},
+		Metadata: eif.Metadata{ImageName: in.name, ImageVersion: in.version},
 	}
 	if in.signingKey != "" {
 		if contents.Signer, err = readSigner(in.signingKey, in.signingCertificate, time.Now()); err != nil {
@@ -135,6 +162,26 @@ func printMeasurements(w io.Writer, image *eif.Image) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(map[string]any{"Measurements": measurements})
+}
+
+// checkKernel refuses what the hypervisor couldn't start as a kernel, by the setup
+// header that a bzImage has (the kernel's Documentation/arch/x86/boot.rst).
+func checkKernel(kernel []byte) error {
+	const (
+		bootFlag, magic, version, loadFlags, xLoadFlags = 0x1fe, 0x202, 0x206, 0x211, 0x236
+		headerEnd                                       = 0x238
+
+		loadedHigh  = 1 // of loadFlags: a bzImage, not the zImage of old
+		entry64     = 1 // of xLoadFlags, since version 2.12: it is for x86-64
+		version2_12 = 0x20c
+	)
+	if len(kernel) < headerEnd ||
+		binary.LittleEndian.Uint16(kernel[bootFlag:]) != 0xaa55 || string(kernel[magic:magic+4]) != "HdrS" ||
+		kernel[loadFlags]&loadedHigh == 0 ||
+		binary.LittleEndian.Uint16(kernel[version:]) < version2_12 || kernel[xLoadFlags]&entry64 == 0 {
+		return errors.New("is no bzImage of x86-64; /usr/share/nitro_enclaves/blobs/bzImage is one")
+	}
+	return nil
 }
 
 // checkProgram refuses what an enclave couldn't start: nobody would see why.

@@ -25,7 +25,7 @@ func TestBuild(t *testing.T) {
 		return file
 	}
 	in := inputs{
-		kernel: put("bzImage", "kernel"), cmdline: defaultCmdline, program: put("enclave", string(program(elf.EM_X86_64, nil))), config: put("config.json", sampleConfig),
+		kernel: put("bzImage", kernel(nil)), cmdline: defaultCmdline, name: "shop", version: "4.1", program: put("enclave", string(program(elf.EM_X86_64, nil))), config: put("config.json", sampleConfig),
 		modules: []string{put("nsm.ko", "module")},
 	}
 	var files, printed [2]bytes.Buffer
@@ -47,6 +47,9 @@ func TestBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if image.Metadata.ImageName != "shop" || image.Metadata.ImageVersion != "4.1" {
+		t.Errorf("the image is %+v", image.Metadata)
+	}
 	expected, err := attestation.ParseMeasurement(printed[0].Bytes())
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +70,7 @@ func TestBuild(t *testing.T) {
 		"a compressed module":   func(in *inputs) { in.modules = []string{put("nsm.ko.xz", "\xfd7zXZ")} },
 		"no module":             func(in *inputs) { in.modules = []string{filepath.Join(dir, "missing.ko")} },
 		"a command line's zero": func(in *inputs) { in.cmdline = "a\x00b" },
+		"a program as kernel":   func(in *inputs) { in.kernel = in.program },
 	} {
 		broken := in
 		bad(&broken)
@@ -103,7 +107,7 @@ const sampleConfig = `{
   "sealed": "AQIC",
   "kms": "vsock://3:8000",
   "metadata": "vsock://3:8002",
-  "listen": "vsock://4294967295:5000"
+  "listen": "vsock://any:5000"
 }`
 
 func wantFile(t *testing.T, file, want string) {
@@ -112,6 +116,39 @@ func wantFile(t *testing.T, file, want string) {
 	if err != nil || string(got) != want {
 		t.Errorf("%s is %q, %v", filepath.Base(file), got, err)
 	}
+}
+
+func TestCheckKernel(t *testing.T) {
+	if err := checkKernel([]byte(kernel(nil))); err != nil {
+		t.Error(err)
+	}
+	for name, change := range map[string]func(head []byte) []byte{
+		"no boot flag":         func(head []byte) []byte { head[0x1fe] = 0; return head },
+		"no magic":             func(head []byte) []byte { head[0x205] = 's'; return head },
+		"a zImage":             func(head []byte) []byte { head[0x211] = 0; return head },
+		"an old boot protocol": func(head []byte) []byte { head[0x206] = 0x0b; return head },
+		"of 32 bits":           func(head []byte) []byte { head[0x236] = 0x7e; return head },
+		"a compressed file":    func(head []byte) []byte { return append([]byte("\xfd7zXZ\x00"), head...) },
+		"one cut short":        func(head []byte) []byte { return head[:0x237] },
+		"nothing":              func([]byte) []byte { return nil },
+	} {
+		err := checkKernel([]byte(kernel(change)))
+		if err == nil || err.Error() != "is no bzImage of x86-64; /usr/share/nitro_enclaves/blobs/bzImage is one" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// kernel is the head of a bzImage of x86-64, after a change to it.
+func kernel(change func(head []byte) []byte) string {
+	head := make([]byte, 0x238)
+	copy(head[0x1fe:], "\x55\xaa")
+	copy(head[0x202:], "HdrS\x0f\x02")
+	head[0x211], head[0x236] = 1, 0x7f
+	if change != nil {
+		head = change(head)
+	}
+	return string(head)
 }
 
 // program is the head of an executable file, with one part or none.

@@ -28,7 +28,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			files := map[string]string{
-				"bzImage": "kernel", "enclave": string(program(elf.EM_X86_64, nil)),
+				"bzImage": kernel(nil), "enclave": string(program(elf.EM_X86_64, nil)),
 				"config.json": sampleConfig,
 			}
 			later := time.Now().Add(time.Hour)

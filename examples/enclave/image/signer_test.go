@@ -78,7 +78,7 @@ func TestSigned(t *testing.T) {
 	release := string(program(elf.EM_X86_64, nil))
 	key := newKey(t)
 	in := inputs{
-		kernel: put("bzImage", "kernel"), cmdline: defaultCmdline, config: put("config.json", sampleConfig),
+		kernel: put("bzImage", kernel(nil)), cmdline: defaultCmdline, config: put("config.json", sampleConfig),
 		modules:    []string{put("nsm.ko", "module")},
 		signingKey: put("pkcs8.pem", pkcs8(t, key)), signingCertificate: put("certificate.pem", issue(t, key, time.Now().Add(time.Hour))),
 		output: filepath.Join(dir, "image.eif"),

@@ -22,7 +22,8 @@ type Config struct {
 	// instance's metadata service: "vsock://3:8000" and "vsock://3:8002".
 	KMS      string `json:"kms"`
 	Metadata string `json:"metadata"`
-	// Listen is where clients arrive: "vsock://4294967295:5000" is port 5000.
+	// Listen is where clients arrive: "vsock://any:5000" is port 5000 of whatever
+	// context ID the enclave is given.
 	Listen string `json:"listen"`
 	// Heartbeat is where the heartbeat goes, if not to the parent of a Nitro
 	// Enclave: for other hypervisors.
