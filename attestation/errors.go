@@ -166,9 +166,11 @@ func in(field string, err error) error {
 // maxShown bounds how much of an untrusted document an error repeats.
 const maxShown = 32
 
-func shortText(s string) string {
-	if len(s) > maxShown {
-		return fmt.Sprintf("%q… (%d bytes)", s[:maxShown], len(s))
+func shortText(s string) string { return shorten(s, maxShown) }
+
+func shorten(s string, limit int) string {
+	if len(s) > limit {
+		return fmt.Sprintf("%q… (%d bytes)", s[:limit], len(s))
 	}
 	return fmt.Sprintf("%q", s)
 }

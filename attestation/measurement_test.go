@@ -114,6 +114,16 @@ func TestParseMeasurement(t *testing.T) {
 	}
 }
 
+func TestParseMeasurementOfNothing(t *testing.T) {
+	for _, text := range []string{"", "\n"} {
+		_, err := attestation.ParseMeasurement([]byte(text))
+		hasReason(t, err, attestation.ReasonInvalidPolicy)
+		if err == nil || !strings.Contains(err.Error(), "is empty; did the build") {
+			t.Errorf("of %q: %v", text, err)
+		}
+	}
+}
+
 func FuzzParseMeasurement(f *testing.F) {
 	f.Add([]byte(`{"Measurements": {"HashAlgorithm": "Sha384 { ... }", "PCR0": "` + hexA + `"}}`))
 	f.Add([]byte(`{"ImageName": "é", "ImageVersion": "1", "Measurements": {"PCR31": "` + hexB + `"}}`))

@@ -83,6 +83,10 @@ func parseMeasurementFile(text []byte) (measurementFile, error) {
 	malformed := func(err error) error {
 		return &Error{Reason: ReasonInvalidPolicy, Field: "measurement", Detail: "is not the JSON that nitro-cli prints", Err: err}
 	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		// What the shell's > leaves behind of a build that failed.
+		return measurementFile{}, fail(ReasonInvalidPolicy, "measurement", "is empty; did the build that should have written it fail?")
+	}
 	if !json.Valid(text) {
 		return measurementFile{}, malformed(errors.New("no JSON, or more than one value"))
 	}

@@ -125,7 +125,7 @@ func (p *Policy) validate() error {
 	for i, m := range p.Measurements {
 		field := fmt.Sprintf("Measurements[%d]", i)
 		if m.Name != "" {
-			field += " (" + shortText(m.Name) + ")"
+			field += " (" + m.shownName() + ")"
 		}
 		if len(m.PCRs) == 0 {
 			return invalid(field, "has no PCRs, which every enclave would match")
@@ -241,9 +241,16 @@ func (m *Measurement) mismatch(c *Claims) string {
 	}
 	s := strings.Join(diffs, ", ")
 	if s != "" && m.Name != "" {
-		s = shortText(m.Name) + ": " + s
+		s = m.shownName() + ": " + s
 	}
 	return s
+}
+
+// shownName quotes the name for errors. It is the policy's own, not the document's,
+// and often a path, which only its end tells from others: so it has more room.
+func (m *Measurement) shownName() string {
+	const maxName = 256
+	return shorten(m.Name, maxName)
 }
 
 func sortedIndices(pcrs map[int]PCR) []int {

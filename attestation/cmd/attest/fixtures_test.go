@@ -94,6 +94,7 @@ func writeFixtures(env *testscript.Env) error {
 	f.measurement("signed.json", map[int][48]byte{0: pcr0, 1: pcr1, 2: pcr2, 8: {8}}, nil)
 	f.measurement("partial.json", map[int][48]byte{0: pcr0}, nil)
 	f.measurement("zero.json", map[int][48]byte{0: {}, 1: {}, 2: {}}, nil)
+	f.write("large.json", bytes.Repeat([]byte(" "), attestation.MaxMeasurementSize+1))
 	f.measurement("tpm.json", map[int][48]byte{4: {4}, 7: {7}, 12: {12}}, nil)
 	other0, other1, other2 := nsmtest.Measure([]byte("another release"))
 	f.measurement("other.json", map[int][48]byte{0: other0, 1: other1, 2: other2}, nil)
@@ -219,6 +220,9 @@ func (f *fixture) images(request nsm.AttestationRequest) map[int]attestation.PCR
 	c := contents("application")
 	c.Signer = &eif.Signer{Key: key, Certificate: certificate()}
 	signed := write("signed.eif", c)
+	next := contents("another application")
+	next.Signer = c.Signer
+	write("next.eif", next)
 	template.NotAfter = template.NotBefore.Add(time.Hour)
 	c.Signer = &eif.Signer{Key: key, Certificate: certificate()}
 	write("lapsed.eif", c)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
@@ -161,19 +162,34 @@ func isText(data []byte) bool {
 	return true
 }
 
-// readMeasurement reads a measurement's file, and names it after the file if it
-// has no name of its own.
+// imageMagic is how every enclave image begins.
+const imageMagic = ".eif"
+
+// begins tells whether what is going to be read from r begins with start.
+func begins(r *bufio.Reader, start string) bool {
+	got, _ := r.Peek(len(start)) // an error comes back when r is read
+	return string(got) == start
+}
+
+// readMeasurement reads the JSON of a measurement for --measurement.
 func readMeasurement(name string) (attestation.Measurement, error) {
-	text, err := readFile(name, attestation.MaxMeasurementSize)
+	file, err := os.Open(name)
 	if err != nil {
-		return attestation.Measurement{}, fmt.Errorf("%s: %w", name, err)
+		return attestation.Measurement{}, fmt.Errorf("%s: %w", name, pathless(err))
+	}
+	defer file.Close()
+	r := bufio.NewReader(file)
+	// Before it is called too large, which would be the wrong remedy.
+	if begins(r, imageMagic) {
+		return attestation.Measurement{}, fmt.Errorf("%s: is an enclave image; give it with --eif", name)
+	}
+	text, err := readBounded(r, attestation.MaxMeasurementSize)
+	if err != nil {
+		return attestation.Measurement{}, fmt.Errorf("%s: %w", name, pathless(err))
 	}
 	m, err := attestation.ParseMeasurement(text)
 	if err != nil {
 		return attestation.Measurement{}, fmt.Errorf("%s: %s", name, withoutReason(err))
-	}
-	if m.Name == "" {
-		m.Name = name
 	}
 	return m, nil
 }

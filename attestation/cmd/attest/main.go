@@ -28,9 +28,9 @@
 //
 //	attest verify --eif release.eif --nonce 9f86d081… document.cbor
 //
-// Several --measurement, or several --eif, are alternatives. --pcr 0=HEX pins
-// single registers; beside either it demands them in addition. --any-measurement
-// accepts every enclave of every AWS customer.
+// Several --measurement, or several --eif, are alternatives, and the output names
+// the file that matched. --pcr 0=HEX pins single registers; beside either it demands
+// them in addition. --any-measurement accepts every enclave of every AWS customer.
 //
 // A document is believed for five minutes after it was made, and no longer than
 // its certificate lives, three hours. To look at one of the past, --at document

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
@@ -62,21 +63,25 @@ func readImage(name string, r io.Reader) (*eif.Image, error) {
 	return image, err
 }
 
-// imageMeasurement measures an image for --eif, and names the measurement after
-// the file if the image has no name.
-func (p *program) imageMeasurement(name string) (attestation.Measurement, error) {
-	image, err := p.image(name)
+// imageMeasurement measures an image for --eif.
+func imageMeasurement(name string) (attestation.Measurement, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return attestation.Measurement{}, fmt.Errorf("%s: %w", name, pathless(err))
+	}
+	defer file.Close()
+	r := bufio.NewReader(file)
+	if begins(r, "{") {
+		return attestation.Measurement{}, fmt.Errorf("%s: is no enclave image, but looks like JSON; give what nitro-cli printed with --measurement", name)
+	}
+	image, err := readImage(name, r)
 	if e, ok := errors.AsType[*eif.Error](err); ok {
 		return attestation.Measurement{}, fmt.Errorf("%s: no enclave image: %s", name, withoutPackage(e))
 	}
 	if err != nil {
 		return attestation.Measurement{}, err
 	}
-	m := image.Measurement()
-	if m.Name == "" {
-		m.Name = name
-	}
-	return m, nil
+	return image.Measurement(), nil
 }
 
 // imageDescription is what nitro-cli describe-eif prints (EifDescribeInfo in
@@ -211,7 +216,7 @@ func writeImage(t *text, image *eif.Image, now time.Time) {
 	if m == nil {
 		return
 	}
-	t.heading("Metadata, which no PCR covers")
+	var lines text // of what is there: other builders than nitro-cli leave out some, or all
 	for _, line := range []struct{ name, value string }{
 		{"name", m.ImageName},
 		{"version", m.ImageVersion},
@@ -219,14 +224,20 @@ func writeImage(t *text, image *eif.Image, now time.Time) {
 		{"with", strings.TrimSpace(m.Build.BuildTool + " " + m.Build.BuildToolVersion)},
 		{"system", strings.TrimSpace(m.Build.OperatingSystem + " " + m.Build.KernelVersion)},
 	} {
-		t.line(line.name, "%s", quoteShort(line.value))
+		if line.value != "" {
+			lines.line(line.name, "%s", quoteShort(line.value))
+		}
 	}
 	for _, more := range []struct {
 		name  string
 		value []byte
 	}{{"Docker", m.DockerInfo}, {"custom", m.CustomMetadata}} {
 		if value := bytes.TrimSpace(more.value); len(value) > 0 {
-			t.line(more.name, "%d bytes, which --json shows", len(value))
+			lines.line(more.name, "%d bytes, which --json shows", len(value))
 		}
+	}
+	if lines.Len() > 0 {
+		t.heading("Metadata, which no PCR covers")
+		t.Write(lines.Bytes())
 	}
 }

@@ -53,11 +53,11 @@ func checkFileFlag(file string) error {
 
 // read reads the files. That comes after the flags were parsed, since what is wrong
 // with a file isn't a flag written wrongly.
-func (f *measurementFlags) read(p *program) error {
+func (f *measurementFlags) read() error {
 	read := readMeasurement
 	remedy := "give the file with the JSON that nitro-cli build-enclave printed, or the image itself with --eif"
 	if f.source == "--eif" {
-		read = p.imageMeasurement
+		read = imageMeasurement
 		remedy = "give the image file that was built, or what nitro-cli build-enclave printed, with --measurement"
 	}
 	for _, file := range f.files {
@@ -68,6 +68,8 @@ func (f *measurementFlags) read(p *program) error {
 		if err != nil {
 			return fmt.Errorf("%s %w", f.source, err)
 		}
+		// Not the image's own name, which its releases share and no PCR covers.
+		m.Name = file
 		f.measurements = append(f.measurements, m)
 	}
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,7 +14,8 @@ import (
 const policySynopsis = `--measurement FILE --key-action ACTION [flags]
 
 Prints a JSON array for the Statement element of a KMS key policy, with one
-statement for each measurement. --eif FILE may stand for --measurement.`
+statement for each measurement, and one for equal ones. --eif FILE may stand for
+--measurement.`
 
 // recipientActions are the operations with a Recipient parameter, which alone
 // can ask for an attestation document (AWS KMS API reference).
@@ -76,7 +78,7 @@ func (p *program) policy(args []string) error {
 	case len(actions) == 0:
 		return errors.New("--key-action is missing; there are " + strings.Join(recipientActions, ", "))
 	}
-	if err := images.read(p); err != nil {
+	if err := images.read(); err != nil {
 		return err
 	}
 	// What a verifier wouldn't accept a key mustn't either.
@@ -91,7 +93,12 @@ func (p *program) policy(args []string) error {
 
 	var statements []statement
 	for i, m := range images.measurements {
-		statements = append(statements, allow(i+1, m, platform, principal, actions))
+		equal := func(earlier attestation.Measurement) bool { return maps.Equal(earlier.PCRs, m.PCRs) }
+		if first := slices.IndexFunc(images.measurements[:i], equal); first >= 0 {
+			fmt.Fprintf(p.stderr, "note: one statement stands for %+q and %+q, whose conditions are equal\n", images.files[first], images.files[i])
+			continue
+		}
+		statements = append(statements, allow(len(statements)+1, m, platform, principal, actions))
 	}
 	if err := p.writeJSON(statements); err != nil {
 		return err

@@ -42,7 +42,7 @@ func (p *program) verify(args []string) error {
 	if f.atDocument && f.maxAge != 0 {
 		return errors.New("--max-age has no effect beside --at document, which judges a document at its own time; choose one")
 	}
-	if err := f.read(p); err != nil {
+	if err := f.read(); err != nil {
 		return err
 	}
 	if err := f.complete(p.stderr); err != nil {
@@ -81,8 +81,8 @@ func (p *program) verify(args []string) error {
 const rejected = "rejected"
 
 // read reads the files that flags name.
-func (f *verifyFlags) read(p *program) error {
-	if err := f.measurementFlags.read(p); err != nil || f.rootFile == "" {
+func (f *verifyFlags) read() error {
+	if err := f.measurementFlags.read(); err != nil || f.rootFile == "" {
 		return err
 	}
 	root, err := readRoot(f.rootFile)
