@@ -187,23 +187,29 @@ func (s *server) drain(cancelWork func()) {
 	}()
 	timer := time.NewTimer(s.drainTimeout)
 	defer timer.Stop()
+	var why error
+	var message string
 	select {
 	case <-ended:
 		return
 	case <-timer.C:
-		open := s.cutOpen(errDrained)
-		cancelWork()
-		s.log.Warn("cut the connections that outlasted the drain timeout", "open", open)
+		why, message = errDrained, "cut the connections that outlasted the drain timeout"
 	case <-s.cut.Done():
-		why := &cutError{context.Cause(s.cut)}
-		open := s.cutOpen(why)
-		cancelWork()
-		s.log.Warn("cut the connections within the drain timeout", "open", open, "error", why)
+		why, message = &cutError{context.Cause(s.cut)}, "cut the connections within the drain timeout"
+	}
+	// Some may have their target still to name, or to reach. None may be left, above
+	// all if Cut had ended before: then there is nothing to warn of.
+	open := len(s.slots)
+	s.cutOpen(why)
+	cancelWork()
+	if open > 0 {
+		s.log.Warn(message, "open", open, "error", why)
 	}
 	<-ended
 }
 
-func (s *server) cutOpen(why error) int {
+// cutOpen cuts the connections that are relayed.
+func (s *server) cutOpen(why error) {
 	s.mu.Lock()
 	s.cutting = why
 	open := slices.Collect(maps.Keys(s.open))
@@ -211,7 +217,6 @@ func (s *server) cutOpen(why error) int {
 	for _, c := range open {
 		c.relay.cut()
 	}
-	return len(open)
 }
 
 // join adds a relay to those that drain will cut.
