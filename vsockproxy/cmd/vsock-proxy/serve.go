@@ -96,7 +96,7 @@ func (s *service) loop(signals <-chan os.Signal, ended <-chan error, serving int
 	status := time.NewTicker(statusInterval)
 	defer status.Stop()
 	var failure error
-	cutting := false
+	told, cutting := false, false // by a first signal, by a second
 	stop := func() {
 		s.draining.Store(true)
 		s.notify.send("STOPPING=1", s.status())
@@ -111,14 +111,15 @@ func (s *service) loop(signals <-chan os.Signal, ended <-chan error, serving int
 				s.reload()
 			case cutting: // Serve should have ended by now
 				return s.end(errors.New("one more signal: not waiting for the connections that were cut"))
-			case s.draining.Load():
+			case told:
 				cutting = true
 				if failure == nil {
 					failure = errSecondSignal
 				}
 				s.log.Warn("a second signal: open connections are cut", "signal", sig.String(), "open", s.open())
 				cut(errSecondSignal)
-			default:
+			default: // also while a broken listener has it drain
+				told = true
 				s.log.Info("ending: no new connections; a second signal cuts the open ones", "signal", sig.String(), "open", s.open(), "drain_timeout", s.drain())
 				stop()
 			}

@@ -146,3 +146,19 @@ func TestBrokenListener(t *testing.T) {
 		t.Errorf("%v: %s", err, log.String())
 	}
 }
+
+// The first signal after that leaves the open connections their time, as any first one.
+func TestSignalAfterBrokenListener(t *testing.T) {
+	var log bytes.Buffer
+	s := &service{config: &config{}, log: slog.New(slog.NewJSONHandler(&log, nil))}
+	signals, ended := make(chan os.Signal), make(chan error)
+	go func() {
+		ended <- &vsockproxy.Error{Op: "serve", Reason: vsockproxy.ReasonListener, Err: net.ErrClosed}
+		signals <- os.Interrupt
+		ended <- nil
+	}()
+	err := s.loop(signals, ended, 2, func() {}, func(error) { t.Error("cut") })
+	if !errors.As(err, new(loggedError)) || !strings.Contains(log.String(), "a second signal cuts the open ones") {
+		t.Errorf("%v: %s", err, log.String())
+	}
+}
