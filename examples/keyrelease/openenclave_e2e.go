@@ -1,4 +1,4 @@
-//go:build e2e
+//go:build keyvouch_e2e
 
 package main
 
@@ -13,7 +13,7 @@ import (
 
 // openEnclave is for the machine of the end-to-end test on a real kernel, where
 // nobody has AWS's keys: its host signs the documents, and is KMS. A program built
-// without the tag e2e has no way to trust anything but AWS.
+// without the tag keyvouch_e2e has no way to trust anything but AWS.
 func openEnclave(ctx context.Context, r *report) (*nsm.Session, roots, error) {
 	world, err := e2e.AskWorld(ctx)
 	if err != nil {

@@ -49,10 +49,10 @@ type goPackage struct {
 	Deps       []string
 }
 
-func list(t *testing.T) []goPackage {
+func list(t *testing.T, tags string) []goPackage {
 	t.Helper()
 	var stderr bytes.Buffer
-	cmd := exec.Command("go", "list", "-json=ImportPath,Deps", module+"/...")
+	cmd := exec.Command("go", "list", "-tags", tags, "-json=ImportPath,Deps", module+"/...")
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -72,7 +72,7 @@ func list(t *testing.T) []goPackage {
 
 func TestProductionPackages(t *testing.T) {
 	found := 0
-	for _, p := range list(t) {
+	for _, p := range list(t, "") {
 		allowed, production := may[p.ImportPath]
 		if !production {
 			if !slices.Contains(testSupport, p.ImportPath) &&
@@ -93,5 +93,27 @@ func TestProductionPackages(t *testing.T) {
 	}
 	if found != len(may) {
 		t.Errorf("found %d of the %d production packages", found, len(may))
+	}
+}
+
+// The end-to-end test's roots and signatures are in a program only if it is built with
+// a tag, and of all programs only in one example. The tag has this project's name,
+// since people build with tags of their own, and with GOFLAGS everything.
+func TestEndToEndTag(t *testing.T) {
+	const e2e = module + "/internal/e2e"
+	for tags, want := range map[string][]string{
+		"":             nil,
+		"e2e":          nil,
+		"keyvouch_e2e": {module + "/examples/keyrelease"},
+	} {
+		var reach []string
+		for _, p := range list(t, tags) {
+			if slices.Contains(p.Deps, e2e) && !strings.HasPrefix(p.ImportPath, e2e+"/") {
+				reach = append(reach, p.ImportPath)
+			}
+		}
+		if !slices.Equal(reach, want) {
+			t.Errorf("with the tags %q, %s is reached by %q, want %q", tags, e2e, reach, want)
+		}
 	}
 }

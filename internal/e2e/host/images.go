@@ -78,7 +78,7 @@ func (c *config) build(ctx context.Context) (*images, error) {
 	if err != nil {
 		return nil, err
 	}
-	release, err := program("keyrelease", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-tags=e2e", module+"/examples/keyrelease")
+	release, err := program("keyrelease", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-tags=keyvouch_e2e", module+"/examples/keyrelease")
 	if err != nil {
 		return nil, err
 	}

@@ -191,7 +191,7 @@ The NSM is QEMU's. Its documents are unsigned, and have to be refused as they ar
 attestation/unsigned-refused, keyrelease/unsigned-document. Wherever a document had to
 be believed, the values that the device wrote into it were signed by a root of this
 test's own, in the place of AWS's. KMS is the stand-in of kmsclient/kmstest. The program
-of examples/keyrelease was built with the tag e2e, by which it takes these for AWS's;
+of examples/keyrelease was built with the tag keyvouch_e2e, by which it takes these for AWS's;
 built without, it has to refuse them: keyrelease/program-as-shipped. There is no
 hypervisor's clock here: that it is missed is tested, and the guest's clock was set to
 the host's for this test.
