@@ -118,7 +118,8 @@ type Proxy struct {
 	// Cut, if not nil, is for an end that cannot wait for DrainTimeout: when it ends
 	// while Serve lets open connections finish, or has ended by then, they are cut at
 	// once. Their log lines have "cut" as the end, and context.Cause of Cut in the
-	// error. It does not end Serve by itself: the context of Serve does.
+	// error. It does not end Serve by itself: the context of Serve does. That context
+	// here as well, or one that has ended from the start, leaves no time to drain at all.
 	Cut context.Context
 }
 
