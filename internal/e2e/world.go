@@ -65,6 +65,9 @@ func AskWorld(ctx context.Context) (*World, error) {
 		return nil, err
 	}
 	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the host tells nothing of the world: %s", res.Status)
+	}
 	var w World
 	if err := json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(&w); err != nil {
 		return nil, err

@@ -15,15 +15,21 @@ import (
 	"github.com/keyvouch/keyvouch/attestation/eif"
 )
 
-func TestBuild(t *testing.T) {
-	dir := t.TempDir()
-	put := func(name, content string) string {
+// putIn returns what writes a file into dir, and says where it is.
+func putIn(t *testing.T, dir string) func(name, content string) string {
+	return func(name, content string) string {
+		t.Helper()
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return file
 	}
+}
+
+func TestBuild(t *testing.T) {
+	dir := t.TempDir()
+	put := putIn(t, dir)
 	in := inputs{
 		kernel: put("bzImage", kernel(nil)), cmdline: defaultCmdline, name: "shop", version: "4.1", program: put("enclave", string(program(elf.EM_X86_64, nil))), config: put("config.json", sampleConfig),
 		modules: []string{put("nsm.ko", "module")},

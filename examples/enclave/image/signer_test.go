@@ -68,13 +68,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 // release; and two signed builds are the same file.
 func TestSigned(t *testing.T) {
 	dir := t.TempDir()
-	put := func(name, content string) string {
-		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return file
-	}
+	put := putIn(t, dir)
 	release := string(program(elf.EM_X86_64, nil))
 	key := newKey(t)
 	in := inputs{
