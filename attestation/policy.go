@@ -236,7 +236,7 @@ func (m *Measurement) mismatch(c *Claims) string {
 		case !ok:
 			diffs = append(diffs, fmt.Sprintf("PCR%d is not in the document", index))
 		case got != m.PCRs[index]:
-			diffs = append(diffs, fmt.Sprintf("PCR%d is %s, not %s", index, got.short(), m.PCRs[index].short()))
+			diffs = append(diffs, fmt.Sprintf("PCR%d is %s, not %s", index, got.Short(), m.PCRs[index].Short()))
 		}
 	}
 	s := strings.Join(diffs, ", ")

@@ -2,14 +2,13 @@ package kmsclient
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"fmt"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/keyvouch/keyvouch/internal/cms"
+	"github.com/keyvouch/keyvouch/kmsclient/internal/rsakey"
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
@@ -24,7 +23,7 @@ type recipientKey struct {
 }
 
 func newRecipientKey(bits int) (*recipientKey, error) {
-	key, err := rsa.GenerateKey(rand.Reader, bits)
+	key, err := rsakey.Generate(bits)
 	if err != nil {
 		return nil, &Error{Reason: ReasonRecipientKey, Detail: "can't make an RSA key", Err: err}
 	}

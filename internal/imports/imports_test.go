@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +24,8 @@ var testSupport = []string{
 	module + "/internal/imports",
 	module + "/internal/vectors",
 	module + "/internal/vectors/generate",
+	module + "/internal/testkeys",
+	module + "/internal/testkeys/generate",
 	module + "/internal/e2e",
 	module + "/internal/e2e/guest",
 	module + "/internal/e2e/host",
@@ -30,19 +34,25 @@ var testSupport = []string{
 // may lists, for each production package, the packages of this module that it
 // may reach, directly or not.
 var may = map[string][]string{
-	module + "/attestation":            {module + "/internal/es384"},
-	module + "/attestation/eif":        {module + "/attestation", module + "/internal/es384"},
-	module + "/attestation/cmd/attest": {module + "/attestation", module + "/attestation/eif", module + "/internal/es384"},
-	module + "/nsm":                    nil,
-	module + "/nsm/boot":               {module + "/nsm", module + "/vsockproxy"},
-	module + "/vsockproxy":             nil,
-	module + "/internal/cms":           nil,
-	module + "/internal/es384":         nil,
-	module + "/kmsclient":              {module + "/nsm", module + "/internal/cms", module + "/attestation", module + "/internal/es384"},
-	module + "/kmsclient/cmd/kmstool": {module + "/kmsclient", module + "/nsm", module + "/vsockproxy",
-		module + "/internal/cms", module + "/attestation", module + "/internal/es384"},
-	module + "/vsockproxy/cmd/vsock-proxy": {module + "/vsockproxy"},
+	module + "/attestation":               attestationAndBelow[1:],
+	module + "/attestation/pcr":           {module + "/internal/errtext"},
+	module + "/attestation/eif":           attestationAndBelow,
+	module + "/attestation/cmd/attest":    append([]string{module + "/attestation/eif"}, attestationAndBelow...),
+	module + "/nsm":                       {module + "/attestation/pcr", module + "/internal/errtext"},
+	module + "/nsm/boot":                  {module + "/nsm", module + "/vsockproxy", module + "/attestation/pcr", module + "/internal/errtext"},
+	module + "/vsockproxy":                {module + "/internal/errtext"},
+	module + "/internal/cms":              {module + "/internal/errtext"},
+	module + "/internal/errtext":          nil,
+	module + "/internal/es384":            nil,
+	module + "/kmsclient/internal/rsakey": nil,
+	module + "/kmsclient":                 append([]string{module + "/nsm", module + "/internal/cms", module + "/kmsclient/internal/rsakey"}, attestationAndBelow...),
+	module + "/kmsclient/cmd/kmstool": append([]string{module + "/kmsclient", module + "/nsm", module + "/vsockproxy",
+		module + "/internal/cms", module + "/kmsclient/internal/rsakey"}, attestationAndBelow...),
+	module + "/vsockproxy/cmd/vsock-proxy": {module + "/vsockproxy", module + "/internal/errtext"},
 }
+
+// attestationAndBelow is the package attestation and what it may reach.
+var attestationAndBelow = []string{module + "/attestation", module + "/attestation/pcr", module + "/internal/es384", module + "/internal/errtext"}
 
 type goPackage struct {
 	ImportPath string
@@ -114,6 +124,28 @@ func TestEndToEndTag(t *testing.T) {
 		}
 		if !slices.Equal(reach, want) {
 			t.Errorf("with the tags %q, %s is reached by %q, want %q", tags, e2e, reach, want)
+		}
+	}
+}
+
+// A production program's recipient keys are made by crypto/rsa: the variable by which
+// tests put prepared ones in their place is assigned to by tests only.
+func TestRecipientKeysAreMade(t *testing.T) {
+	files, err := exec.Command("git", "ls-files", "-co", "--exclude-standard", "--", ":/*.go").Output()
+	if err != nil {
+		t.Skip("not a git checkout: ", err)
+	}
+	assigned := regexp.MustCompile(`rsakey\.Generate\s*=|&rsakey\.Generate`)
+	for _, name := range strings.Fields(string(files)) {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(name)
+		if err != nil {
+			continue // deleted, and not yet from the index
+		}
+		if assigned.Match(source) {
+			t.Errorf("%s assigns to rsakey.Generate, which is for tests", name)
 		}
 	}
 }
