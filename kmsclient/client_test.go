@@ -202,7 +202,7 @@ func TestNoRetriesOfRefusals(t *testing.T) {
 	attester := &fakeAttester{}
 	client := newTestClient(t, testConfig(), attester, Options{KeyIDs: []string{keyA}, Dial: s.dial, RootCAs: s.roots}, withRetries)
 	_, err := client.Decrypt(t.Context(), decryptInput)
-	wantError(t, err, "Decrypt", ReasonPlaintextInAnswer)
+	wantError(t, err, "Decrypt", ReasonPlaintextInResponse)
 	attester.edit = func([]byte, error) ([]byte, error) { return nil, errors.New("no") }
 	_, err = client.Decrypt(t.Context(), decryptInput)
 	wantError(t, err, "Decrypt", ReasonAttestation)
@@ -406,7 +406,7 @@ func TestSkew(t *testing.T) {
 		{"no date of HTTP's", "2026-01-02T00:00:00Z", time.Second, sent, 0},
 		{"nothing was sent", sent.Format(http.TimeFormat), 0, time.Time{}, 0},
 	} {
-		a := attempt{sent: test.sent, answered: test.sent.Add(test.took)}
+		a := attempt{sent: test.sent, received: test.sent.Add(test.took)}
 		if got := a.skew(http.Header{"Date": {test.date}}); got != test.wanted {
 			t.Errorf("%s: skew %v, want %v", test.name, got, test.wanted)
 		}
