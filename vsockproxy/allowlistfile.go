@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // DefaultWatchInterval is how often [AllowlistFile.Watch] looks at the file where
@@ -106,7 +108,7 @@ func (f *AllowlistFile) Watch(ctx context.Context, interval time.Duration, logge
 	}
 	log := slog.New(slog.DiscardHandler)
 	if logger != nil {
-		log = slog.New(containedHandler{logger.Handler()})
+		log = slog.New(contain.Handler{Handler: logger.Handler()})
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()

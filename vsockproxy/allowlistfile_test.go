@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/mdlayher/vsock"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // yamlOf is a file with these targets, which are addresses of IPv4 or names.
@@ -245,20 +247,20 @@ func TestReloadUnderOpenConnections(t *testing.T) {
 		file, path := openFile(t, yamlOf(t, target))
 		r := start(t, tr, &Proxy{Target: target, AllowFrom: file.Allowlist})
 		old := r.dial(t)
-		mustWrite(t, old, "one")
-		wantRead(t, old, "one")
+		conntest.Write(t, old, "one")
+		conntest.WantRead(t, old, "one")
 
 		mustWriteFile(t, path, yamlOf(t, "other.example:443"))
 		if err := file.Reload(); err != nil {
 			t.Fatal(err)
 		}
 		refused := r.dial(t)
-		wantCut(t, refused)
+		conntest.WantCut(t, refused)
 		if line := r.log.wantEnd(t, string(ReasonNotAllowed)); !strings.Contains(line["error"].(string), target) {
 			t.Errorf("line %v", line)
 		}
-		mustWrite(t, old, "two")
-		wantRead(t, old, "two")
+		conntest.Write(t, old, "two")
+		conntest.WantRead(t, old, "two")
 
 		mustWriteFile(t, path, yamlOf(t, "other.example:443", target))
 		if err := file.Reload(); err != nil {
@@ -269,12 +271,12 @@ func TestReloadUnderOpenConnections(t *testing.T) {
 		if err := roundTrip(t.Context(), &r.Dialer, "three"); err != nil {
 			t.Error(err)
 		}
-		mustWrite(t, old, "four")
-		wantRead(t, old, "four")
+		conntest.Write(t, old, "four")
+		conntest.WantRead(t, old, "four")
 		if err := old.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		wantCut(t, old)
+		conntest.WantCut(t, old)
 		r.log.wantEnd(t, endClosed)
 	})
 }
@@ -292,7 +294,7 @@ func TestReloadOfAddresses(t *testing.T) {
 	set(name)
 	p := &Proxy{Target: name, AllowFrom: func() Allowlist { return *rules.Load() }, Resolver: fakeDNS{"name.example": {"127.0.0.1"}}}
 	r := start(t, transports[2], p)
-	wantCut(t, r.dial(t))
+	conntest.WantCut(t, r.dial(t))
 	r.log.wantEnd(t, string(ReasonForbiddenAddress))
 	set(name, "127.0.0.0/8:1-65535")
 	if err := roundTrip(t.Context(), &r.Dialer, "hello"); err != nil {
@@ -300,7 +302,7 @@ func TestReloadOfAddresses(t *testing.T) {
 	}
 	r.log.wantEnd(t, endClosed)
 	rules.Store(new(Allowlist)) // an empty list permits nothing
-	wantCut(t, r.dial(t))
+	conntest.WantCut(t, r.dial(t))
 	r.log.wantEnd(t, string(ReasonNotAllowed))
 }
 
@@ -347,7 +349,7 @@ func TestContextIDsAtTheProxy(t *testing.T) {
 		if cid.Load() == 0 {
 			return conn
 		}
-		return fromCID{wrapped{conn.(duplex)}, cid.Load()}
+		return fromCID{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, cid.Load()}
 	}}, e, p)
 	for _, test := range []struct {
 		cid uint32

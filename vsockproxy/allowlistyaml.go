@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // MaxAllowlistSize is the most bytes that [ReadAllowlist] reads. AWS's own file
@@ -81,7 +83,7 @@ func parseAllowlistYAML(content []byte) (Allowlist, error) {
 func parseYAML(content []byte) (root *yaml.Node, err error) {
 	// A panic of the library while a file is loaded anew must not end a proxy
 	// that has connections.
-	defer contain(&err)
+	defer contain.Panic(&err)
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var document yaml.Node
 	if err := decoder.Decode(&document); err != nil {

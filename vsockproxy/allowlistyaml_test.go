@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // The file that AWS's program is installed with is taken as it is, whole.
@@ -180,9 +182,9 @@ func FuzzReadAllowlist(f *testing.F) {
 			if len(a.entries) != 0 {
 				t.Fatal("entries beside an error")
 			}
-			var p *panicError
+			var p *contain.PanicError
 			if errors.As(err, &p) {
-				t.Fatalf("%q: %v\n%s", s, err, p.stack)
+				t.Fatalf("%q: %v\n%s", s, err, p.Stack)
 			}
 			return
 		}

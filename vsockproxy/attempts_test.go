@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 func parseAddrs(text string) []netip.Addr {
@@ -176,7 +178,7 @@ func TestDialFirstErrors(t *testing.T) {
 	if err == nil || err.Error() != "no 1.0.0.1:443; no 1.0.0.2:443" {
 		t.Errorf("%v", err)
 	}
-	var p *panicError
+	var p *contain.PanicError
 	if _, _, err = dialFirst(t.Context(), addresses, func(context.Context, netip.AddrPort) (net.Conn, error) { panic("dial") }); !errors.As(err, &p) {
 		t.Errorf("%v", err)
 	}

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // realHello is what crypto/tls sends first.
@@ -163,7 +165,7 @@ func TestClientHelloLeavesTheRest(t *testing.T) {
 	if _, _, err := readClientHello(r); err != nil {
 		t.Fatal(err)
 	}
-	wantRead(t, r, "early data")
+	conntest.WantRead(t, r, "early data")
 }
 
 // clientHelloRefusals are all ways to be refused, with what the error says.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
 )
 
 // MaxConnectRequest bounds the request line and header of a CONNECT request, and
@@ -164,10 +165,13 @@ func isTokenByte(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r < 0x80 && strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
+// answerTimeout bounds how long a client may take to read an answer to CONNECT.
+const answerTimeout = time.Second
+
 // answerConnect writes the head of an answer, and waits no longer for a client
 // that does not read than for one that is leaving.
 func answerConnect(ctx context.Context, client net.Conn, status, fields string) error {
-	ctx, cancel := context.WithTimeout(ctx, partingTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	return handshake(ctx, client, func() error {
 		_, err := io.WriteString(client, "HTTP/1.1 "+status+"\r\n"+fields+"\r\n")
@@ -187,7 +191,7 @@ func refuseConnect(ctx context.Context, client net.Conn, err error) {
 	if half, ok := client.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
-	ctx, cancel := context.WithTimeout(ctx, partingTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	_ = handshake(ctx, client, func() error {
 		_, err := io.CopyN(io.Discard, client, maxDiscard)

@@ -14,10 +14,12 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // plainDial dials without a CONNECT, for tests that write their own.
-func (r *running) plainDial(t *testing.T) duplex {
+func (r *running) plainDial(t *testing.T) conntest.Duplex {
 	t.Helper()
 	plain := *r
 	plain.Connect = false
@@ -25,14 +27,14 @@ func (r *running) plainDial(t *testing.T) duplex {
 }
 
 // dialTo asks for address.
-func (r *running) dialTo(t *testing.T, address string) duplex {
+func (r *running) dialTo(t *testing.T, address string) conntest.Duplex {
 	t.Helper()
 	conn, err := r.DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return conn.(duplex)
+	return conn.(conntest.Duplex)
 }
 
 func startConnect(t *testing.T, tr transport, p *Proxy) *running {
@@ -208,7 +210,7 @@ func TestConnectRefusals(t *testing.T) {
 		for name, request := range map[string]string{"without a word": "", "in the middle": "CONNECT a.example:443 HT"} {
 			t.Run("leaves "+name, func(t *testing.T) {
 				conn := r.plainDial(t)
-				mustWrite(t, conn, request)
+				conntest.Write(t, conn, request)
 				_ = conn.CloseWrite()
 				if answer, _ := io.ReadAll(conn); !strings.HasPrefix(string(answer), "HTTP/1.1 400 bad-connect: ") {
 					t.Errorf("answer %q", answer)
@@ -252,10 +254,10 @@ func TestConnectRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, early := range []string{"", "the stream\r\n\r\nCONNECT x HTTP/1.1\r\n\r\n\x00\n"} {
 				conn := r.plainDial(t)
-				mustWrite(t, conn, request+early)
-				wantRead(t, conn, "HTTP/1.1 200 Connection established\r\n\r\n"+early)
-				mustWrite(t, conn, "more")
-				wantRead(t, conn, "more")
+				conntest.Write(t, conn, request+early)
+				conntest.WantRead(t, conn, "HTTP/1.1 200 Connection established\r\n\r\n"+early)
+				conntest.Write(t, conn, "more")
+				conntest.WantRead(t, conn, "more")
 				_ = conn.CloseWrite()
 				if rest, err := io.ReadAll(conn); len(rest) != 0 || err != nil {
 					t.Errorf("after the end: %q, %v", rest, err)
@@ -285,9 +287,9 @@ func TestConnectKeepsTheFirstWord(t *testing.T) {
 		})
 		r := startConnect(t, tr, &Proxy{Allow: mustAllow(t, target)})
 		conn := r.dialTo(t, target)
-		wantRead(t, conn, "220 at your service\r\n")
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
+		conntest.WantRead(t, conn, "220 at your service\r\n")
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
 	})
 }
 

@@ -8,6 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/relay"
 )
 
 // connection is one connection that was accepted, and what its log line will say.
@@ -18,7 +21,7 @@ type connection struct {
 	target   string         // once known
 	address  netip.AddrPort // of the target, once dialled
 	early    []byte         // what the far end gets before the rest of the stream
-	relay    *relay         // once dialled
+	relay    *relay.Relay   // once dialled
 }
 
 // Why a connection ended, as the log says it: one of these, or the Reason of an
@@ -50,7 +53,7 @@ func (s *server) handle(accepted net.Conn) {
 // forward dials where the route leads and begins to relay. Both connections are
 // closed when it fails.
 func (s *server) forward(c *connection) (err error) {
-	defer contain(&err)
+	defer contain.Panic(&err)
 	defer func() {
 		// A relay closes both. Otherwise nothing was relayed that a reset could
 		// warn about.
@@ -69,9 +72,9 @@ func (s *server) forward(c *connection) (err error) {
 	}
 	c.relay = s.newRelay(c, far)
 	s.join(c)
-	c.relay.start(s.maxLifetime, func(err error) {
+	c.relay.Start(func(err error) {
 		// What the relay says of a cut is that its connections were closed.
-		if why := s.leave(c); why != nil && err != nil && !errors.As(err, new(*panicError)) {
+		if why := s.leave(c); why != nil && err != nil && !errors.As(err, new(*contain.PanicError)) {
 			err = why
 		}
 		s.finish(c, err)
@@ -96,7 +99,7 @@ func (s *server) finish(c *connection, err error) {
 	if err != nil {
 		level = slog.LevelWarn
 	}
-	var p *panicError
+	var p *contain.PanicError
 	if errors.As(err, &p) {
 		level = slog.LevelError
 	}
@@ -121,8 +124,8 @@ func (s *server) finish(c *connection, err error) {
 			attrs = append(attrs, slog.String("address", c.address.String()))
 		}
 		attrs = append(attrs,
-			slog.Int64(out, c.relay.toTarget.written.Load()),
-			slog.Int64(in, c.relay.toEnclave.written.Load()))
+			slog.Int64(out, c.relay.FromEnclave()),
+			slog.Int64(in, c.relay.ToEnclave()))
 	}
 	attrs = append(attrs,
 		slog.Duration("duration", time.Since(c.began)),
@@ -131,7 +134,7 @@ func (s *server) finish(c *connection, err error) {
 		attrs = append(attrs, slog.Any("error", err))
 	}
 	if p != nil {
-		attrs = append(attrs, slog.String("stack", string(p.stack)))
+		attrs = append(attrs, slog.String("stack", string(p.Stack)))
 	}
 	s.log.LogAttrs(s.work, level, "connection ended", attrs...)
 }
@@ -142,25 +145,21 @@ func isCanceled(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.As(err, &e) && e.Reason == ReasonCanceled
 }
 
-func (s *server) newRelay(c *connection, far net.Conn) *relay {
-	early := c.early
+func (s *server) newRelay(c *connection, far net.Conn) *relay.Relay {
+	config := relay.Config{Idle: s.idleTimeout, Lifetime: s.maxLifetime, Early: c.early}
 	c.early = nil
-	if s.route.isInbound() {
-		r := newRelay(far, c.accepted, s.idleTimeout)
-		r.target.name, r.client = "the client", &r.target
-		r.target.early = early
-		return r
+	switch {
+	case s.route.isInbound():
+		config.Inbound, config.TargetName = true, "the client"
+		return relay.New(far, c.accepted, config)
+	case s.route.kind == routeToParent:
+		config.EnclaveName, config.TargetName = "the client", "the parent"
 	}
-	r := newRelay(c.accepted, far, s.idleTimeout)
-	r.enclave.early = early
-	if s.route.kind == routeToParent {
-		r.enclave.name, r.target.name = "the client", "the parent"
-	}
-	return r
+	return relay.New(c.accepted, far, config)
 }
 
 func endOf(err error) string {
-	var p *panicError
+	var p *contain.PanicError
 	var cut *cutError
 	var e *Error
 	switch {
@@ -172,9 +171,9 @@ func endOf(err error) string {
 		return endShutdown
 	case errors.As(err, &cut):
 		return endCut
-	case errors.Is(err, errIdle):
+	case errors.Is(err, relay.ErrIdle):
 		return endIdle
-	case errors.Is(err, errLifetime):
+	case errors.Is(err, relay.ErrLifetime):
 		return endLifetime
 	case errors.As(err, &e):
 		return string(e.Reason)

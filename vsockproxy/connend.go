@@ -45,7 +45,7 @@ func (s *server) tellEnd(c *connection, lasted time.Duration, err error) {
 		Err:      err,
 	}
 	if c.relay != nil {
-		e.FromEnclave, e.ToEnclave = c.relay.toTarget.written.Load(), c.relay.toEnclave.written.Load()
+		e.FromEnclave, e.ToEnclave = c.relay.FromEnclave(), c.relay.ToEnclave()
 	}
 	e.fillPeer(c.accepted, s.listener)
 	s.onEnd(e)

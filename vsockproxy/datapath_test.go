@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -18,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 func TestEcho(t *testing.T) {
@@ -25,8 +26,8 @@ func TestEcho(t *testing.T) {
 		r := start(t, tr, &Proxy{Target: origin(t, echo)})
 		conn := r.dial(t)
 		for range 3 {
-			mustWrite(t, conn, "hello")
-			wantRead(t, conn, "hello")
+			conntest.Write(t, conn, "hello")
+			conntest.WantRead(t, conn, "hello")
 		}
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
@@ -45,7 +46,7 @@ func TestEcho(t *testing.T) {
 // and must still get the whole answer.
 func TestHalfCloseByEnclave(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		request, answer := noise(1, 300_000), noise(2, 300_000)
+		request, answer := conntest.Noise(1, 300_000), conntest.Noise(2, 300_000)
 		got := make(chan []byte, 1)
 		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
 			all, _ := io.ReadAll(conn)
@@ -73,7 +74,7 @@ func TestHalfCloseByEnclave(t *testing.T) {
 // The target ends its stream first, and the enclave goes on sending.
 func TestHalfCloseByTarget(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		greeting, rest := noise(3, 100_000), noise(4, 300_000)
+		greeting, rest := conntest.Noise(3, 100_000), conntest.Noise(4, 300_000)
 		got := make(chan []byte, 1)
 		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
 			_, _ = conn.Write(greeting)
@@ -105,11 +106,11 @@ func TestFullDuplex(t *testing.T) {
 	const size = 16 << 20
 	eachTransport(t, func(t *testing.T, tr transport) {
 		sums := make(chan [32]byte, 2)
-		exchange := func(conn duplex, seed uint64) (sent [32]byte) {
+		exchange := func(conn conntest.Duplex, seed uint64) (sent [32]byte) {
 			var both sync.WaitGroup
 			both.Go(func() { sums <- sumOf(conn) })
 			h := sha256.New()
-			_, _ = io.Copy(io.MultiWriter(conn, h), io.LimitReader(noiseReader(seed), size))
+			_, _ = io.Copy(io.MultiWriter(conn, h), io.LimitReader(conntest.NoiseReader(seed), size))
 			_ = conn.CloseWrite()
 			both.Wait()
 			return sum(h)
@@ -137,8 +138,8 @@ func TestTargetCuts(t *testing.T) {
 			_ = conn.SetLinger(0)
 		})})
 		conn := r.dial(t)
-		mustWrite(t, conn, "hello")
-		wantCut(t, conn)
+		conntest.Write(t, conn, "hello")
+		conntest.WantCut(t, conn)
 		r.log.wantEnd(t, endBroken)
 	})
 }
@@ -148,7 +149,7 @@ func TestEnclaveCuts(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		gone := make(chan error, 1)
 		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
-			_, err := io.Copy(conn, noiseReader(7))
+			_, err := io.Copy(conn, conntest.NoiseReader(7))
 			gone <- err
 		})})
 		conn := r.dial(t)
@@ -171,7 +172,7 @@ func TestTargetRefuses(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		r := start(t, tr, &Proxy{Target: closedPort(t)})
 		conn := r.dial(t)
-		wantCut(t, conn)
+		conntest.WantCut(t, conn)
 		r.log.wantEnd(t, string(ReasonRefused))
 	})
 }
@@ -206,7 +207,7 @@ func roundTrip(ctx context.Context, d *Dialer, text string) error {
 	if _, err := io.WriteString(conn, text); err != nil {
 		return err
 	}
-	if err := conn.(duplex).CloseWrite(); err != nil {
+	if err := conn.(conntest.Duplex).CloseWrite(); err != nil {
 		return err
 	}
 	got, err := io.ReadAll(conn)
@@ -225,7 +226,7 @@ func TestMaxConns(t *testing.T) {
 			n := open.Add(1)
 			for p := peak.Load(); n > p && !peak.CompareAndSwap(p, n); p = peak.Load() {
 			}
-			return &countedConn{wrapped: wrapped{conn.(duplex)}, open: &open}
+			return &countedConn{Wrapped: conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, open: &open}
 		}}
 		r := startOn(t, counting, e, &Proxy{Target: origin(t, echo), MaxConns: limit})
 		var clients sync.WaitGroup
@@ -244,14 +245,14 @@ func TestMaxConns(t *testing.T) {
 }
 
 type countedConn struct {
-	wrapped
+	conntest.Wrapped
 	open *atomic.Int64
 	once sync.Once
 }
 
 func (c *countedConn) Close() error {
 	c.once.Do(func() { c.open.Add(-1) })
-	return c.wrapped.Close()
+	return c.Wrapped.Close()
 }
 
 // A connection that ends by itself within the drain timeout is not cut.
@@ -259,8 +260,8 @@ func TestShutdownLetsConnectionsFinish(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		r := start(t, tr, &Proxy{Target: origin(t, echo), DrainTimeout: time.Hour})
 		conn := r.dial(t)
-		mustWrite(t, conn, "before")
-		wantRead(t, conn, "before")
+		conntest.Write(t, conn, "before")
+		conntest.WantRead(t, conn, "before")
 		stopped := make(chan error, 1)
 		go func() { stopped <- r.stop() }()
 		// Serve closes the listener first of all.
@@ -271,8 +272,8 @@ func TestShutdownLetsConnectionsFinish(t *testing.T) {
 			}
 			_ = probe.Close()
 		}
-		mustWrite(t, conn, "after")
-		wantRead(t, conn, "after")
+		conntest.Write(t, conn, "after")
+		conntest.WantRead(t, conn, "after")
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
@@ -288,7 +289,7 @@ func TestShutdownLetsConnectionsFinish(t *testing.T) {
 func TestShutdownCutsTransfer(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		r := start(t, tr, &Proxy{
-			Target:       origin(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, noiseReader(8)) }),
+			Target:       origin(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, conntest.NoiseReader(8)) }),
 			DrainTimeout: time.Nanosecond,
 		})
 		conn := r.dial(t)
@@ -298,7 +299,7 @@ func TestShutdownCutsTransfer(t *testing.T) {
 		if err := r.stop(); err != nil {
 			t.Errorf("Serve: %v, want nil", err)
 		}
-		wantCut(t, conn)
+		conntest.WantCut(t, conn)
 		if line := r.log.wantEnd(t, endShutdown); line["error"] != errDrained.Error() {
 			t.Errorf("log line: %v", line)
 		}
@@ -309,9 +310,9 @@ func TestIdleConnectionEnds(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		r := start(t, tr, &Proxy{Target: origin(t, echo), IdleTimeout: 50 * time.Millisecond})
 		conn := r.dial(t)
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
-		wantCut(t, conn)
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
+		conntest.WantCut(t, conn)
 		r.log.wantEnd(t, endIdle)
 	})
 }
@@ -325,7 +326,7 @@ func TestStalledWriteEnds(t *testing.T) {
 			IdleTimeout: 50 * time.Millisecond,
 		})
 		conn := r.dial(t)
-		_, err := io.Copy(conn, noiseReader(9))
+		_, err := io.Copy(conn, conntest.NoiseReader(9))
 		if err == nil {
 			t.Error("could write for ever to a target that does not read")
 		}
@@ -349,14 +350,14 @@ func TestPanicsAreContained(t *testing.T) {
 				p.Allow = mustAllow(t, p.Target, target)
 				l, e := tr.listen(t)
 				l = wrapListener{l, func(conn net.Conn) net.Conn {
-					return panickyConn{wrapped{conn.(duplex)}, where, &armed}
+					return panickyConn{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, where, &armed}
 				}}
 				r := startOn(t, l, e, p)
 				// The cut may come before the first byte, or even before the
 				// dial is done.
 				if conn, err := r.DialContext(t.Context(), "", ""); err == nil {
 					_, _ = io.WriteString(conn, "hello")
-					wantCut(t, conn)
+					conntest.WantCut(t, conn)
 					_ = conn.Close()
 				}
 				line := r.log.wantEnd(t, endPanic)
@@ -384,7 +385,7 @@ func (d panickyDNS) LookupNetIP(context.Context, string, string) ([]netip.Addr, 
 }
 
 type panickyConn struct {
-	wrapped
+	conntest.Wrapped
 	where string
 	armed *atomic.Bool
 }
@@ -393,14 +394,14 @@ func (c panickyConn) Read(b []byte) (int, error) {
 	if c.where == "read" && c.armed.Swap(false) {
 		panic("read")
 	}
-	return c.wrapped.Read(b)
+	return c.Wrapped.Read(b)
 }
 
 func (c panickyConn) Write(b []byte) (int, error) {
 	if c.where == "write" && c.armed.Swap(false) {
 		panic("write")
 	}
-	return c.wrapped.Write(b)
+	return c.Wrapped.Write(b)
 }
 
 // A connection without CloseWrite is closed when both directions have ended.
@@ -412,19 +413,6 @@ func TestNoCloseWrite(t *testing.T) {
 		t.Error(err)
 	}
 	r.log.wantEnd(t, endClosed)
-}
-
-// noiseReader is an endless stream that only its seed determines.
-func noiseReader(seed uint64) io.Reader {
-	var key [32]byte
-	key[0] = byte(seed)
-	return rand.NewChaCha8(key)
-}
-
-func noise(seed uint64, n int) []byte {
-	b := make([]byte, n)
-	_, _ = io.ReadFull(noiseReader(seed), b)
-	return b
 }
 
 func sumOf(r io.Reader) [32]byte {
@@ -446,13 +434,13 @@ func TestLongestTimeouts(t *testing.T) {
 		r.Timeout = forever
 		conn := r.dial(t)
 		for range 3 {
-			mustWrite(t, conn, "hello")
-			wantRead(t, conn, "hello")
+			conntest.Write(t, conn, "hello")
+			conntest.WantRead(t, conn, "hello")
 		}
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		wantCut(t, conn)
+		conntest.WantCut(t, conn)
 		r.log.wantEnd(t, endClosed)
 	})
 }
@@ -465,7 +453,9 @@ func TestCut(t *testing.T) {
 		cut, now := context.WithCancelCause(t.Context())
 		l, e := tr.listen(t)
 		waits := make(chan struct{}, 1)
-		l = wrapListener{l, func(conn net.Conn) net.Conn { return readSignal{wrapped{conn.(duplex)}, waits} }}
+		l = wrapListener{l, func(conn net.Conn) net.Conn {
+			return readSignal{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, waits}
+		}}
 		r := startOn(t, l, e, &Proxy{Route: Connect(), Allow: mustAllow(t, target), HandshakeTimeout: time.Hour, DrainTimeout: time.Hour, Cut: cut})
 		silent := r.dial(t)
 		<-waits
@@ -474,17 +464,17 @@ func TestCut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
 
 		now(errors.New("the reason")) // ends nothing by itself
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
 		if err := r.stop(); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		wantCut(t, conn)
-		wantCut(t, silent)
+		conntest.WantCut(t, conn)
+		conntest.WantCut(t, silent)
 		// The silent one counts, too, although nothing is relayed.
 		for ends, told := 0, false; ends < 2 || !told; {
 			switch line := <-r.log.lines; line["msg"] {

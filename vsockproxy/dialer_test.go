@@ -11,10 +11,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 func TestDialErrors(t *testing.T) {
-	path := socketPath(t)
+	path := conntest.SocketPath(t)
 	stale := leaveStaleSocket(t)
 	for _, test := range []struct {
 		name   string
@@ -159,7 +161,7 @@ func TestVsockRefusal(t *testing.T) {
 // leaveStaleSocket does what a process that was killed does.
 func leaveStaleSocket(t *testing.T) string {
 	t.Helper()
-	path := socketPath(t)
+	path := conntest.SocketPath(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)

@@ -83,7 +83,7 @@
 //
 // Serve lasts until ctx ends and returns nil then. The proxy carries the end of
 // either direction separately (half-close), and lets no connection wait longer than
-// [Proxy].IdleTimeout for a byte to move, or than [HalfCloseTimeout] once one
+// [Proxy].IdleTimeout for a byte to move, or than one minute once one
 // direction has ended. [Proxy].MaxLifetime ends connections whatever moves on them.
 // TCP connections have keepalive on, so that a peer that vanishes is noticed.
 //

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // handshake runs f, which reads from and writes to conn, and wakes it when ctx
@@ -20,7 +22,7 @@ func handshake(ctx context.Context, conn net.Conn, f func() error) error {
 		// deadline only the end of conn wakes f.
 		defer func() {
 			var err error
-			defer contain(&err)
+			defer contain.Panic(&err)
 			if recover() != nil {
 				_ = conn.Close()
 			}

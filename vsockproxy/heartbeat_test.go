@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"testing"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 func TestHeartbeat(t *testing.T) {
@@ -22,7 +24,7 @@ func TestHeartbeat(t *testing.T) {
 			t.Run(test.name, func(t *testing.T) {
 				l, e := tr.listen(t)
 				got := make(chan string, 1)
-				serveOn(t, l, func(conn duplex) {
+				serveOn(t, l, func(conn conntest.Duplex) {
 					var b [1]byte
 					_, _ = io.ReadFull(conn, b[:])
 					_, _ = io.WriteString(conn, test.answer)
@@ -48,7 +50,7 @@ func TestHeartbeat(t *testing.T) {
 		t.Run("silence", func(t *testing.T) {
 			l, e := tr.listen(t)
 			ctx, cancel := context.WithCancel(t.Context())
-			serveOn(t, l, func(conn duplex) {
+			serveOn(t, l, func(conn conntest.Duplex) {
 				var b [1]byte
 				_, _ = io.ReadFull(conn, b[:])
 				cancel()

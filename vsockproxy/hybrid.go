@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/unixsock"
 )
 
 // The hybrid vsock handshake is Firecracker's (docs/vsock.md, "Host-Initiated
@@ -99,7 +101,7 @@ func readLine(r io.Reader) (string, error) {
 // hybridListener answers CONNECT on a Unix socket. Handshakes run beside the
 // accept loop, so that a slow client delays nobody else.
 type hybridListener struct {
-	unix     *unixListener
+	unix     *unixsock.Listener
 	port     uint32
 	timeout  time.Duration // of one handshake
 	hostPort atomic.Uint32
@@ -114,7 +116,7 @@ type hybridListener struct {
 }
 
 func listenHybrid(ctx context.Context, path string, port uint32, timeout time.Duration) (*hybridListener, error) {
-	inner, err := listenUnix(ctx, path)
+	inner, err := unixsock.Listen(ctx, path)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // Peers that vanish without a word are found by TCP's keepalive, on both sides of
@@ -24,7 +26,7 @@ func TestKeepAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	for name, conn := range map[string]net.Conn{"target": out, "client": mustAccept(t, l)} {
+	for name, conn := range map[string]net.Conn{"target": out, "client": conntest.Accept(t, l)} {
 		raw, err := conn.(syscall.Conn).SyscallConn()
 		if err != nil {
 			t.Fatal(err)

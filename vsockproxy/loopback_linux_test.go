@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // freshNetwork is set for the child of the next test.
@@ -84,8 +86,8 @@ func inFreshNetwork(t *testing.T) {
 	}
 
 	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
-		parent := at(socketPath(t))
-		serveOn(t, mustListen(t, parent), func(conn duplex) {
+		parent := at(conntest.SocketPath(t))
+		serveOn(t, mustListen(t, parent), func(conn conntest.Duplex) {
 			_, _ = io.Copy(conn, conn)
 			_ = conn.CloseWrite()
 		})
@@ -102,7 +104,7 @@ func inFreshNetwork(t *testing.T) {
 				p.Allow.entries = []rule{}
 				r := startOn(t, l, TCP(address), p)
 				conn := r.dial(t)
-				mustWrite(t, conn, "out and back")
+				conntest.Write(t, conn, "out and back")
 				_ = conn.CloseWrite()
 				if got, err := io.ReadAll(conn); string(got) != "out and back" || err != nil {
 					t.Errorf("%q, %v", got, err)

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // What the zero values of a [Proxy] stand for. DialTimeout has the Dialer's
@@ -17,13 +19,6 @@ const (
 	DefaultIdleTimeout      = 5 * time.Minute
 	DefaultDrainTimeout     = 5 * time.Second
 )
-
-// HalfCloseTimeout takes the place of a longer [Proxy.IdleTimeout] once one
-// direction of a connection has ended. Over vsock and Unix sockets, and over TCP
-// until the next write, a client that is gone for good looks like one that has
-// ended its stream and waits for the answer, so silence has to decide. Every byte
-// that moves starts it anew, and protocols over TLS answer much sooner.
-const HalfCloseTimeout = time.Minute
 
 // Resolver finds the addresses of a name. *net.Resolver is one. The proxy asks
 // for network "ip", and for a host that ends with a dot: it is absolute, and no
@@ -107,7 +102,7 @@ type Proxy struct {
 	DialTimeout time.Duration
 	// IdleTimeout ends a connection on which no byte has moved in either
 	// direction for so long; zero means DefaultIdleTimeout. Once one direction
-	// has ended, HalfCloseTimeout counts if it is shorter.
+	// has ended, one minute counts if that is shorter.
 	IdleTimeout time.Duration
 	// MaxLifetime cuts a connection that has been forwarded for so long, whatever
 	// moves on it; zero means no limit.
@@ -186,7 +181,7 @@ func (p *Proxy) newServer() (*server, error) {
 	}
 	s.log = slog.New(slog.DiscardHandler)
 	if p.Logger != nil {
-		s.log = slog.New(containedHandler{p.Logger.Handler()})
+		s.log = slog.New(contain.Handler{Handler: p.Logger.Handler()})
 	}
 	if s.cut == nil {
 		s.cut = context.Background()
@@ -258,6 +253,6 @@ func (p *Proxy) allowlist() (from func() Allowlist, now Allowlist, err error) {
 
 // ask makes a panic of from an error: Serve is to close its listener in any case.
 func ask(from func() Allowlist) (a Allowlist, err error) {
-	defer contain(&err)
+	defer contain.Panic(&err)
 	return from(), nil
 }

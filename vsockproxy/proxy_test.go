@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 func TestServeRefusesBadConfiguration(t *testing.T) {
@@ -178,7 +180,7 @@ func TestNamesThatLeadWhereTheyMayNot(t *testing.T) {
 				Resolver: fakeDNS{"name.example": addrs},
 			})
 			conn := r.dial(t)
-			wantCut(t, conn)
+			conntest.WantCut(t, conn)
 			line := r.log.wantEnd(t, string(ReasonForbiddenAddress))
 			if !strings.Contains(line["error"].(string), "if it is meant, list") {
 				t.Errorf("the error does not say what to do: %v", line)
@@ -271,7 +273,7 @@ func (d changingDNS) LookupNetIP(ctx context.Context, network, host string) ([]n
 func TestDialTimeoutCoversResolving(t *testing.T) {
 	p := &Proxy{Target: "name.example:443", Resolver: silentDNS{}, DialTimeout: time.Millisecond}
 	r := start(t, transports[2], p)
-	wantCut(t, r.dial(t))
+	conntest.WantCut(t, r.dial(t))
 	r.log.wantEnd(t, string(ReasonTimeout))
 }
 
@@ -289,7 +291,7 @@ func TestHungResolver(t *testing.T) {
 		const limit = 2
 		r := start(t, transports[2], &Proxy{Target: "name.example:443", Resolver: dns, DialTimeout: time.Millisecond, MaxConns: limit})
 		for range 3 * limit {
-			wantCut(t, r.dial(t))
+			conntest.WantCut(t, r.dial(t))
 			r.log.wantEnd(t, string(ReasonTimeout))
 		}
 		if n := dns.asked.Load(); n > limit {
@@ -304,7 +306,7 @@ func TestHungResolver(t *testing.T) {
 		if err := r.stop(); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		wantCut(t, conn)
+		conntest.WantCut(t, conn)
 		r.log.wantEnd(t, string(ReasonCanceled))
 	})
 }
@@ -337,5 +339,5 @@ func TestShutdownCutsDialling(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Errorf("Serve: %v", err)
 	}
-	wantCut(t, conn)
+	conntest.WantCut(t, conn)
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // upstream is the resolver behind a cache. It counts what it is asked, and answers
@@ -307,7 +309,7 @@ func TestCacheOverAHungResolver(t *testing.T) {
 func TestCachePanic(t *testing.T) {
 	testCache(t, func(c cacheTest) {
 		c.up.now(func(context.Context, string) ([]netip.Addr, error) { panic("resolver") })
-		var p *panicError
+		var p *contain.PanicError
 		if _, err := c.cache.LookupNetIP(c.Context(), "ip", "a.example."); !errors.As(err, &p) {
 			c.Errorf("%v", err)
 		}

@@ -215,7 +215,7 @@ func (s *server) cutOpen(why error) {
 	open := slices.Collect(maps.Keys(s.open))
 	s.mu.Unlock()
 	for _, c := range open {
-		c.relay.cut()
+		c.relay.Cut()
 	}
 }
 
@@ -226,7 +226,7 @@ func (s *server) join(c *connection) {
 	cutting := s.cutting
 	s.mu.Unlock()
 	if cutting != nil {
-		c.relay.cut()
+		c.relay.Cut()
 	}
 }
 

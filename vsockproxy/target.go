@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // maxAddresses bounds how many addresses of a name one connection tries, possibly
@@ -125,7 +127,7 @@ func (s *server) lookup(ctx context.Context, t target) ([]netip.Addr, error) {
 			<-s.lookups
 			answered <- a
 		}()
-		defer contain(&a.err)
+		defer contain.Panic(&a.err)
 		// The dot makes the name absolute. Without it a resolver may append the
 		// domains of a search list, and reach another name than the one listed.
 		a.addrs, a.err = s.resolver.LookupNetIP(ctx, "ip", t.name+".")

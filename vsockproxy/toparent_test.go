@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // startForwarder serves a proxy as it runs inside an enclave, and returns the
@@ -97,7 +99,7 @@ func TestToParentRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			wantCut(t, conn)
+			conntest.WantCut(t, conn)
 			line := forwarder.log.wantEnd(t, string(reason))
 			if text, _ := line["error"].(string); line["target"] != "other.example:443" || !strings.Contains(text, says) {
 				t.Errorf("log line %v, want target other.example:443 and %q", line, says)

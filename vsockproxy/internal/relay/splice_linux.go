@@ -1,4 +1,4 @@
-package vsockproxy
+package relay
 
 import (
 	"io"
@@ -15,10 +15,10 @@ const (
 	// this user as much (pipe(7), pipe-user-pages-soft).
 	pipeSize = 256 << 10
 
-	// maxPipes bounds the pipes of a process, with two descriptors each. They are
+	// MaxPipes bounds the pipes of a process, with two descriptors each. They are
 	// held as long as a receiver does not take what is in them. Streams that get
 	// none are copied through buffers.
-	maxPipes = 32
+	MaxPipes = 32
 )
 
 // pipe is what splice(2) moves bytes through: from socket to socket without
@@ -32,7 +32,7 @@ type splicer struct {
 }
 
 var (
-	idlePipes = make(chan *pipe, maxPipes)
+	idlePipes = make(chan *pipe, MaxPipes)
 	pipeCount atomic.Int32
 )
 
@@ -43,7 +43,7 @@ func borrowPipe() *pipe {
 		return p
 	default:
 	}
-	if pipeCount.Add(1) <= maxPipes {
+	if pipeCount.Add(1) <= MaxPipes {
 		var fds [2]int
 		if unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) == nil {
 			_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize)

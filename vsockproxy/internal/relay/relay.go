@@ -1,30 +1,39 @@
-package vsockproxy
+package relay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
-// errIdle ends a relay on which nothing moved for the idle timeout.
-var errIdle = errors.New("nothing moved in either direction for the idle timeout")
+// HalfCloseTimeout takes the place of a longer idle timeout once one direction has
+// ended. Over vsock and Unix sockets, and over TCP until the next write, a client that
+// is gone for good looks like one that has ended its stream and waits for the answer.
+// Silence has to decide. Every byte that moves starts it anew, and protocols over TLS
+// answer much sooner.
+const HalfCloseTimeout = time.Minute
 
-// errLifetime ends a relay that has lasted as long as it may.
-var errLifetime = errors.New("forwarded for Proxy.MaxLifetime")
+// ErrIdle ends a relay on which nothing moved for the idle timeout.
+var ErrIdle = errors.New("nothing moved in either direction for the idle timeout")
+
+// ErrLifetime ends a relay that has lasted as long as it may.
+var ErrLifetime = errors.New("forwarded for as long as the maximum lifetime allows")
 
 // partingTimeout replaces a longer idle timeout once one side takes no more
 // bytes, while what that side has already sent is carried across.
 const partingTimeout = time.Second
 
-// relay copies bytes between two connections until both directions have ended.
+// Relay copies bytes between two connections until both directions have ended.
 //
 // The end of the stream on one side closes the writing half of the other side
 // and leaves the opposite direction alone. Every error ends both directions.
-type relay struct {
+type Relay struct {
 	enclave, target     side
 	client              *side // the one of the two that began the connection
 	toTarget, toEnclave flow
@@ -52,19 +61,48 @@ type side struct {
 	ended atomic.Bool // its stream has been read to the end
 }
 
-func newRelay(enclave, target net.Conn, idle time.Duration) *relay {
-	r := &relay{
-		idle:      idle,
+// Config says how a relay runs.
+type Config struct {
+	// Inbound says that the target's side began the connection.
+	Inbound bool
+	// EnclaveName and TargetName are for errors: "the enclave" and "the target" if
+	// they are empty.
+	EnclaveName, TargetName string
+	// Early is what was read of the stream of the side that began, before the relay.
+	Early []byte
+	// Idle ends the relay if nothing moves for so long.
+	Idle time.Duration
+	// Lifetime ends it when it has lasted so long. Zero is no limit.
+	Lifetime time.Duration
+}
+
+// New returns a relay between two connections, which it owns from [Relay.Start] on.
+func New(enclave, target net.Conn, c Config) *Relay {
+	r := &Relay{
+		idle:      c.Idle,
+		lifetime:  c.Lifetime,
 		began:     time.Now(),
 		halfClose: HalfCloseTimeout,
 	}
-	r.enclave = side{Conn: enclave, raw: rawOf(enclave), name: "the enclave"}
-	r.target = side{Conn: target, raw: rawOf(target), name: "the target"}
+	r.enclave = side{Conn: enclave, raw: rawOf(enclave), name: cmp.Or(c.EnclaveName, "the enclave")}
+	r.target = side{Conn: target, raw: rawOf(target), name: cmp.Or(c.TargetName, "the target")}
 	r.client = &r.enclave
+	if c.Inbound {
+		r.client = &r.target
+	}
+	r.client.early = c.Early
 	r.toTarget = flow{relay: r, src: &r.enclave, dst: &r.target}
 	r.toEnclave = flow{relay: r, src: &r.target, dst: &r.enclave}
 	return r
 }
+
+// FromEnclave returns how many bytes have gone from the enclave to the target. It is
+// safe for concurrent use.
+func (r *Relay) FromEnclave() int64 { return r.toTarget.written.Load() }
+
+// ToEnclave returns how many bytes have gone from the target to the enclave. It is safe
+// for concurrent use.
+func (r *Relay) ToEnclave() int64 { return r.toEnclave.written.Load() }
 
 // sideError is a failure of one side. Its text is made when it is asked for: most
 // relays end with one, and often nobody listens to what it says.
@@ -86,7 +124,7 @@ func isGone(err error) *side {
 	return nil
 }
 
-// start relays in two goroutines of its own. Once both connections are closed, one
+// Start relays in two goroutines of its own. Once both connections are closed, one
 // of them calls done, with nil when both sides ended their streams, else with the
 // error that came first.
 //
@@ -95,15 +133,13 @@ func isGone(err error) *side {
 // close_notify, finds nobody. A client that leaves with that word unread sends a reset,
 // and so it is nil, too, when the client resets a connection whose other side has ended
 // its stream, after bytes went both ways and all of that stream was written.
-//
-// A lifetime of zero is none.
-func (r *relay) start(lifetime time.Duration, done func(error)) {
+func (r *Relay) Start(done func(error)) {
 	// A listener may have left one, from a handshake of its own, say.
 	_ = setDeadline(r.enclave.Conn, time.Time{})
 	_ = setDeadline(r.target.Conn, time.Time{})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lifetime, r.done, r.running = lifetime, done, 2
+	r.done, r.running = done, 2
 	// One timer for both connections and both directions is much cheaper than a
 	// deadline for each read and write.
 	r.timer = time.AfterFunc(time.Until(r.deadline()), r.check)
@@ -113,7 +149,7 @@ func (r *relay) start(lifetime time.Duration, done func(error)) {
 }
 
 // end is told how a flow ended. The last one to end closes the connections.
-func (r *relay) end(err error) {
+func (r *Relay) end(err error) {
 	if err != nil {
 		r.fail(err)
 	}
@@ -129,7 +165,7 @@ func (r *relay) end(err error) {
 	}
 }
 
-func (r *relay) fail(err error) {
+func (r *Relay) fail(err error) {
 	r.mu.Lock()
 	if r.first == nil {
 		r.first = err
@@ -140,13 +176,13 @@ func (r *relay) fail(err error) {
 		// early refusal, say, reaches the enclave whole.
 		r.shorten(partingTimeout)
 	} else {
-		r.cut() // wakes the other direction
+		r.Cut() // wakes the other direction
 	}
 }
 
-func (r *relay) close() error {
+func (r *Relay) close() error {
 	if gone := isGone(r.first); r.first != nil && (gone == nil || !gone.ended.Load()) {
-		r.cut()
+		r.Cut()
 		if r.clientHadAll(r.first) {
 			return nil
 		}
@@ -157,7 +193,7 @@ func (r *relay) close() error {
 
 // clientHadAll reports whether err is no more than the reset of a client that left
 // after a whole exchange. A side's stream has ended only when all of it was written.
-func (r *relay) clientHadAll(err error) bool {
+func (r *Relay) clientHadAll(err error) bool {
 	other := &r.target
 	if r.client == other {
 		other = &r.enclave
@@ -169,7 +205,7 @@ func (r *relay) clientHadAll(err error) bool {
 
 // check is called when the relay has been idle for too long unless something has
 // moved, or has lasted as long as it may.
-func (r *relay) check() {
+func (r *Relay) check() {
 	r.mu.Lock()
 	if r.running == 0 {
 		r.mu.Unlock()
@@ -180,7 +216,7 @@ func (r *relay) check() {
 		r.mu.Unlock()
 		return
 	}
-	err := errLifetime
+	err := ErrLifetime
 	if r.lifetime == 0 || time.Since(r.began) < r.lifetime {
 		err = r.idleError()
 	}
@@ -189,19 +225,19 @@ func (r *relay) check() {
 	r.end(err)
 }
 
-func (r *relay) idleError() error {
+func (r *Relay) idleError() error {
 	for _, s := range []*side{&r.enclave, &r.target} {
 		if s.ended.Load() {
-			return fmt.Errorf("%w, which is at most %v because %s has ended its stream", errIdle, r.halfClose, s.name)
+			return fmt.Errorf("%w, which is at most %v because %s has ended its stream", ErrIdle, r.halfClose, s.name)
 		}
 	}
-	return errIdle
+	return ErrIdle
 }
 
 // deadline is when the connection becomes idle unless something moves, or has lasted
 // as long as it may. One direction may rest as long as the other moves: a long
 // download is not idle. The caller holds mu.
-func (r *relay) deadline() time.Time {
+func (r *Relay) deadline() time.Time {
 	// Two additions, because the sum of the durations may overflow; a Time does
 	// not.
 	idle := r.began.Add(time.Duration(r.moved.Load())).Add(r.idle)
@@ -211,10 +247,10 @@ func (r *relay) deadline() time.Time {
 	return idle
 }
 
-func (r *relay) touch() { r.moved.Store(int64(time.Since(r.began))) }
+func (r *Relay) touch() { r.moved.Store(int64(time.Since(r.began))) }
 
 // shorten lowers the idle timeout and begins it anew.
-func (r *relay) shorten(idle time.Duration) {
+func (r *Relay) shorten(idle time.Duration) {
 	r.touch()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -224,19 +260,19 @@ func (r *relay) shorten(idle time.Duration) {
 	}
 }
 
-// cut closes both connections at once and may be called at any time.
-func (r *relay) cut() {
-	abort(r.enclave.Conn)
-	abort(r.target.Conn)
+// Cut closes both connections at once and may be called at any time.
+func (r *Relay) Cut() {
+	Abort(r.enclave.Conn)
+	Abort(r.target.Conn)
 }
 
-// abort closes conn so that its peer does not take the cut for an orderly end,
+// Abort closes conn so that its peer does not take the cut for an orderly end,
 // as far as the transport can say so: TCP sends a reset. Unix sockets and vsock
 // have no such thing; there TLS tells the difference, to those who wait for its
 // close_notify.
 //
 // Panics of conn are contained, because callers have other connections to cut.
-func abort(conn net.Conn) {
+func Abort(conn net.Conn) {
 	_ = resetOnClose(conn)
 	if closeConn(conn) != nil {
 		// What is not closed may still wake by a deadline.
@@ -245,7 +281,7 @@ func abort(conn net.Conn) {
 }
 
 func resetOnClose(conn net.Conn) (err error) {
-	defer contain(&err)
+	defer contain.Panic(&err)
 	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = tcp.SetLinger(0)
 	}
@@ -254,29 +290,13 @@ func resetOnClose(conn net.Conn) (err error) {
 
 // closeConn closes conn. Its error is that of a panic; no other matters.
 func closeConn(conn net.Conn) (err error) {
-	defer contain(&err)
+	defer contain.Panic(&err)
 	_ = conn.Close()
 	return nil
 }
 
 func setDeadline(conn net.Conn, deadline time.Time) (err error) {
-	defer contain(&err)
+	defer contain.Panic(&err)
 	_ = conn.SetDeadline(deadline)
 	return nil
-}
-
-// panicError is a panic that ended one connection and not the process.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
-
-// contain turns a panic of the calling function into its error. It must be
-// deferred directly.
-func contain(err *error) {
-	if v := recover(); v != nil {
-		*err = &panicError{value: v, stack: debug.Stack()}
-	}
 }

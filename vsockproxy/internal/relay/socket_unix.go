@@ -1,6 +1,6 @@
 //go:build unix
 
-package vsockproxy
+package relay
 
 import (
 	"io"

@@ -1,4 +1,4 @@
-package vsockproxy
+package relay
 
 import (
 	"crypto/sha256"
@@ -7,18 +7,20 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // relayed returns the two ends of a relay.
-func relayed(t *testing.T, wrap func(net.Conn) net.Conn) (client, server duplex) {
+func relayed(t *testing.T, wrap func(net.Conn) net.Conn) (client, server conntest.Duplex) {
 	t.Helper()
-	client, enclave := pair(t)
-	target, server := pair(t)
+	client, enclave := conntest.Pair(t)
+	target, server := conntest.Pair(t)
 	r := newRelay(wrap(enclave), wrap(target), time.Hour)
 	ended := make(chan error, 1)
-	r.start(0, func(err error) { ended <- err })
+	r.Start(func(err error) { ended <- err })
 	t.Cleanup(func() {
-		r.cut()
+		r.Cut()
 		<-ended
 	})
 	return client, server
@@ -28,14 +30,14 @@ func relayed(t *testing.T, wrap func(net.Conn) net.Conn) (client, server duplex)
 func TestBackpressure(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
 		"sockets": func(conn net.Conn) net.Conn { return conn },
-		"others":  func(conn net.Conn) net.Conn { return wrapped{conn.(duplex)} },
+		"others":  func(conn net.Conn) net.Conn { return conntest.Wrapped{Duplex: conn.(conntest.Duplex)} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, server := relayed(t, wrap)
 			// Write until nothing has been taken for a while, both ways.
 			var writers sync.WaitGroup
 			total := make([]int64, 2)
-			for i, conn := range []duplex{client, server} {
+			for i, conn := range []conntest.Duplex{client, server} {
 				writers.Go(func() {
 					chunk := make([]byte, 64<<10)
 					for {
@@ -50,8 +52,8 @@ func TestBackpressure(t *testing.T) {
 			}
 			writers.Wait()
 			// Then everything arrives: nothing was lost and nothing is locked up.
-			for i, conn := range []duplex{server, client} {
-				sender := []duplex{client, server}[i]
+			for i, conn := range []conntest.Duplex{server, client} {
+				sender := []conntest.Duplex{client, server}[i]
 				if err := sender.CloseWrite(); err != nil {
 					t.Fatal(err)
 				}
@@ -69,7 +71,7 @@ func TestPaceChanges(t *testing.T) {
 	client, server := relayed(t, func(conn net.Conn) net.Conn { return conn })
 	for range 3 {
 		for _, size := range []int{1, 100, smallBuffer, smallBuffer + 1, 4 << 20, largeBuffer, 7} {
-			sent := noise(uint64(size), size)
+			sent := conntest.Noise(uint64(size), size)
 			var writing sync.WaitGroup
 			writing.Go(func() { _, _ = client.Write(sent) })
 			got := make([]byte, size)

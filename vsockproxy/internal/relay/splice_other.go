@@ -1,6 +1,6 @@
 //go:build !linux
 
-package vsockproxy
+package relay
 
 // splicer is what a flow needs to splice, and only Linux can.
 type splicer struct{}

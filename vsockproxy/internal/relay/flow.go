@@ -1,4 +1,4 @@
-package vsockproxy
+package relay
 
 import (
 	"errors"
@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // flow is one direction of a relay.
@@ -17,7 +19,7 @@ import (
 //
 // Connections of other types are read into a buffer that is held meanwhile.
 type flow struct {
-	relay    *relay
+	relay    *Relay
 	src, dst *side
 	written  atomic.Int64
 
@@ -36,7 +38,7 @@ func (f *flow) run() { f.relay.end(f.copy()) }
 // copy moves bytes from src to dst until src ends, then ends the writing half of
 // dst.
 func (f *flow) copy() (err error) {
-	defer contain(&err)
+	defer contain.Panic(&err)
 	defer f.release()
 	readable, writable := f.readable, f.writable // one allocation each, here
 	f.chunk, f.src.early = f.src.early, nil

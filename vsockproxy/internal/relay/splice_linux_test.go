@@ -1,4 +1,4 @@
-package vsockproxy
+package relay
 
 import (
 	"bytes"
@@ -10,34 +10,23 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
-// unixPair returns two ends of one connection over a Unix socket.
-func unixPair(t *testing.T) (a, b duplex) {
-	t.Helper()
-	e := Unix(socketPath(t))
-	l := mustListen(t, e)
-	conn, err := (&Dialer{Endpoint: e}).DialContext(t.Context(), "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn.(duplex), mustAccept(t, l).(duplex)
-}
-
 func TestBulkIsSpliced(t *testing.T) {
-	for name, enclaveSide := range map[string]func(*testing.T) (a, b duplex){"tcp": pair, "unix": unixPair} {
+	for name, enclaveSide := range map[string]func(*testing.T) (a, b conntest.Duplex){"tcp": conntest.Pair, "unix": conntest.UnixPair} {
 		t.Run(name, func(t *testing.T) {
 			client, enclave := enclaveSide(t)
-			target, server := pair(t)
-			sent := noise(1, 8<<20)
+			target, server := conntest.Pair(t)
+			sent := conntest.Noise(1, 8<<20)
 			// The relay finds all of it, whoever is how fast.
 			r := newRelay(enclave, target, time.Hour)
 			r.toTarget.bulk, r.toEnclave.bulk = true, true
 			ended := make(chan error, 1)
 			go func() { ended <- runRelay(r) }()
 			var both sync.WaitGroup
-			for _, ends := range [][2]duplex{{client, server}, {server, client}} {
+			for _, ends := range [][2]conntest.Duplex{{client, server}, {server, client}} {
 				both.Go(func() {
 					_, _ = ends[0].Write(sent)
 					_ = ends[0].CloseWrite()
@@ -65,7 +54,7 @@ func TestBulkIsSpliced(t *testing.T) {
 
 // Where a pipe cannot be had, bytes are copied.
 func TestNoPipeLeft(t *testing.T) {
-	had := pipeCount.Swap(maxPipes)
+	had := pipeCount.Swap(MaxPipes)
 	var taken []*pipe
 	for len(idlePipes) > 0 {
 		taken = append(taken, <-idlePipes)
@@ -76,13 +65,13 @@ func TestNoPipeLeft(t *testing.T) {
 			idlePipes <- p
 		}
 	}()
-	client, enclave := pair(t)
-	target, server := pair(t)
+	client, enclave := conntest.Pair(t)
+	target, server := conntest.Pair(t)
 	r := newRelay(enclave, target, time.Hour)
 	r.toTarget.bulk = true
 	ended := make(chan error, 1)
 	go func() { ended <- runRelay(r) }()
-	sent := noise(2, 4<<20)
+	sent := conntest.Noise(2, 4<<20)
 	go func() {
 		_, _ = client.Write(sent)
 		_ = client.CloseWrite()
@@ -100,9 +89,9 @@ func TestNoPipeLeft(t *testing.T) {
 // A destination may turn out not to take what is in the pipe already.
 func TestSpliceOutUnsupported(t *testing.T) {
 	const text = "what is in the pipe"
-	client, enclave := pair(t)
-	target, server := pair(t)
-	mustWrite(t, client, text)
+	client, enclave := conntest.Pair(t)
+	target, server := conntest.Pair(t)
+	conntest.Write(t, client, text)
 	r := newRelay(enclave, target, time.Hour)
 	f := &r.toTarget
 	defer f.release()
@@ -117,7 +106,7 @@ func TestSpliceOutUnsupported(t *testing.T) {
 	if err := f.flush(f.writable); err != nil {
 		t.Fatal(err)
 	}
-	wantRead(t, server, text)
+	conntest.WantRead(t, server, text)
 }
 
 // Before a byte that is marked as urgent splice(2) stops, as if there were no more, or
@@ -125,12 +114,12 @@ func TestSpliceOutUnsupported(t *testing.T) {
 func TestUrgentByteInBulk(t *testing.T) {
 	for _, ended := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ended=%v", ended), func(t *testing.T) {
-			client, enclave := pair(t)
-			target, server := pair(t)
-			before, after := string(noise(3, smallBuffer+1)), "behind it"
-			mustWrite(t, client, before)
+			client, enclave := conntest.Pair(t)
+			target, server := conntest.Pair(t)
+			before, after := string(conntest.Noise(3, smallBuffer+1)), "behind it"
+			conntest.Write(t, client, before)
 			sendUrgent(t, client.(*net.TCPConn))
-			mustWrite(t, client, after)
+			conntest.Write(t, client, after)
 			if ended {
 				if err := client.CloseWrite(); err != nil {
 					t.Fatal(err)
@@ -169,7 +158,7 @@ func sendUrgent(t *testing.T, conn *net.TCPConn) {
 // A packet socket has the type of a stream socket, and is not written as one: bytes in
 // a pipe could not go on.
 func TestPacketSocketsAreNotSpliced(t *testing.T) {
-	l, err := net.Listen("unixpacket", socketPath(t))
+	l, err := net.Listen("unixpacket", conntest.SocketPath(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,12 +168,12 @@ func TestPacketSocketsAreNotSpliced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = client.Close() }()
-	target, server := pair(t)
-	r := newRelay(mustAccept(t, l), target, time.Hour)
+	target, server := conntest.Pair(t)
+	r := newRelay(conntest.Accept(t, l), target, time.Hour)
 	r.toEnclave.bulk = true
 	ended := make(chan error, 1)
 	go func() { ended <- runRelay(r) }()
-	sent := noise(5, 1<<20)
+	sent := conntest.Noise(5, 1<<20)
 	go func() {
 		_, _ = server.Write(sent)
 		_ = server.CloseWrite()
@@ -209,7 +198,7 @@ func TestPacketSocketsAreNotSpliced(t *testing.T) {
 // A type that embeds a socket is not that socket: what its Read and Write do must be
 // done.
 func TestOnlySocketsAreRaw(t *testing.T) {
-	_, tcp := pair(t)
+	_, tcp := conntest.Pair(t)
 	if rawOf(tcp) == nil {
 		t.Error("a TCP connection is not read as a socket")
 	}
@@ -222,7 +211,7 @@ func TestOnlySocketsAreRaw(t *testing.T) {
 		}
 	}
 	// A packet that is read in part loses its rest.
-	l, err := net.Listen("unixpacket", socketPath(t))
+	l, err := net.Listen("unixpacket", conntest.SocketPath(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,10 +229,10 @@ func TestOnlySocketsAreRaw(t *testing.T) {
 // Writes to Unix sockets need no bound for the sake of a vsock device behind the
 // socket, and none would help: a stream has no trace of how it was written.
 func TestUnixStreamsHaveNoWrites(t *testing.T) {
-	a, b := unixPair(t)
+	a, b := conntest.UnixPair(t)
 	const pieces = 4
 	for range pieces {
-		mustWrite(t, a, string(make([]byte, smallBuffer)))
+		conntest.Write(t, a, string(make([]byte, smallBuffer)))
 	}
 	buf := make([]byte, 2*pieces*smallBuffer)
 	if n, err := b.Read(buf); n != pieces*smallBuffer || err != nil {

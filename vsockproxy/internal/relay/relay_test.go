@@ -1,4 +1,4 @@
-package vsockproxy
+package relay
 
 import (
 	"errors"
@@ -9,22 +9,28 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
+func newRelay(enclave, target net.Conn, idle time.Duration) *Relay {
+	return New(enclave, target, Config{Idle: idle})
+}
+
 // runRelay relays and returns how that ended.
-func runRelay(r *relay) error {
+func runRelay(r *Relay) error {
 	ended := make(chan error, 1)
-	r.start(0, func(err error) { ended <- err })
+	r.Start(func(err error) { ended <- err })
 	return <-ended
 }
 
 // What has moved decides, and not when a timer was set or which direction rests.
 func TestIdleIsMeasuredFromTheLastByte(t *testing.T) {
-	client, enclave := pair(t)
-	target, server := pair(t)
+	client, enclave := conntest.Pair(t)
+	target, server := conntest.Pair(t)
 	r := newRelay(enclave, target, time.Hour)
 	ended := make(chan error, 1)
-	r.start(0, func(err error) { ended <- err })
+	r.Start(func(err error) { ended <- err })
 	wantOpen := func() {
 		t.Helper()
 		select {
@@ -36,8 +42,8 @@ func TestIdleIsMeasuredFromTheLastByte(t *testing.T) {
 	r.check() // as if the timer were early
 	wantOpen()
 	r.moved.Store(int64(-2 * time.Hour))
-	mustWrite(t, server, "moves") // one way only
-	wantRead(t, client, "moves")
+	conntest.Write(t, server, "moves") // one way only
+	conntest.WantRead(t, client, "moves")
 	for r.toEnclave.written.Load() == 0 {
 		runtime.Gosched() // until the relay is done with them, too
 	}
@@ -45,27 +51,15 @@ func TestIdleIsMeasuredFromTheLastByte(t *testing.T) {
 	wantOpen()
 	r.moved.Store(int64(-time.Hour))
 	r.check()
-	if err := <-ended; !errors.Is(err, errIdle) {
-		t.Errorf("the relay ended with %v, want %v", err, errIdle)
+	if err := <-ended; !errors.Is(err, ErrIdle) {
+		t.Errorf("the relay ended with %v, want %v", err, ErrIdle)
 	}
 	r.check() // of a timer that was on its way
 }
 
-// pair returns two ends of one connection.
-func pair(t *testing.T) (a, b duplex) {
-	t.Helper()
-	l := mustListen(t, TCP("127.0.0.1:0"))
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn.(duplex), mustAccept(t, l).(duplex)
-}
-
 // deafConn takes no bytes and says so on a channel.
 type deafConn struct {
-	wrapped
+	conntest.Wrapped
 	refused chan struct{}
 }
 
@@ -76,17 +70,17 @@ func (c deafConn) Write([]byte) (int, error) {
 
 // A deadline that was left on a connection ends nothing.
 func TestForeignDeadline(t *testing.T) {
-	client, enclave := pair(t)
-	target, server := pair(t)
-	for _, conn := range []duplex{enclave, target} {
+	client, enclave := conntest.Pair(t)
+	target, server := conntest.Pair(t)
+	for _, conn := range []conntest.Duplex{enclave, target} {
 		if err := conn.SetDeadline(time.Unix(1, 0)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- runRelay(newRelay(enclave, target, time.Hour)) }()
-	mustWrite(t, client, "hello")
-	wantRead(t, server, "hello")
+	conntest.Write(t, client, "hello")
+	conntest.WantRead(t, server, "hello")
 	_ = client.Close()
 	_ = server.Close()
 	if err := <-ended; err != nil {
@@ -97,16 +91,16 @@ func TestForeignDeadline(t *testing.T) {
 // A target that refuses the rest of a request, says why, and closes: what it said
 // must arrive.
 func TestLastWordsArrive(t *testing.T) {
-	client, enclave := pair(t)
-	target, server := pair(t)
-	deaf := deafConn{wrapped{target}, make(chan struct{})}
+	client, enclave := conntest.Pair(t)
+	target, server := conntest.Pair(t)
+	deaf := deafConn{conntest.Wrapped{Duplex: target}, make(chan struct{})}
 	r := newRelay(enclave, deaf, time.Hour)
 	ended := make(chan error, 1)
 	go func() { ended <- runRelay(r) }()
 
-	mustWrite(t, client, "a request too large")
+	conntest.Write(t, client, "a request too large")
 	<-deaf.refused
-	mustWrite(t, server, "413")
+	conntest.Write(t, server, "413")
 	if err := server.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -120,13 +114,13 @@ func TestLastWordsArrive(t *testing.T) {
 
 // A side that takes no bytes and says nothing does not hold the other one.
 func TestSilentDeafSideIsCut(t *testing.T) {
-	client, enclave := pair(t)
-	target, _ := pair(t)
-	r := newRelay(enclave, deafConn{wrapped{target}, make(chan struct{})}, 20*time.Millisecond)
+	client, enclave := conntest.Pair(t)
+	target, _ := conntest.Pair(t)
+	r := newRelay(enclave, deafConn{conntest.Wrapped{Duplex: target}, make(chan struct{})}, 20*time.Millisecond)
 	ended := make(chan error, 1)
 	go func() { ended <- runRelay(r) }()
-	mustWrite(t, client, "hello")
-	wantCut(t, client)
+	conntest.Write(t, client, "hello")
+	conntest.WantCut(t, client)
 	if err := <-ended; !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("the relay ended with %v, want %v", err, syscall.EPIPE)
 	}
@@ -137,8 +131,8 @@ func TestSilentDeafSideIsCut(t *testing.T) {
 func TestAbandonedConnectionEnds(t *testing.T) {
 	for _, gone := range []string{"the enclave", "the target"} {
 		t.Run(gone, func(t *testing.T) {
-			client, enclave := pair(t)
-			target, server := pair(t)
+			client, enclave := conntest.Pair(t)
+			target, server := conntest.Pair(t)
 			r := newRelay(enclave, target, time.Hour)
 			if r.halfClose != HalfCloseTimeout {
 				t.Errorf("the bound is %v", r.halfClose)
@@ -150,12 +144,12 @@ func TestAbandonedConnectionEnds(t *testing.T) {
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- runRelay(r) }()
-			mustWrite(t, client, "hello")
-			wantRead(t, server, "hello")
+			conntest.Write(t, client, "hello")
+			conntest.WantRead(t, server, "hello")
 			_ = leaver.Close()
 			err := <-ended
-			if !errors.Is(err, errIdle) || !strings.Contains(err.Error(), gone) {
-				t.Errorf("the relay ended with %v, want %v because of %s", err, errIdle, gone)
+			if !errors.Is(err, ErrIdle) || !strings.Contains(err.Error(), gone) {
+				t.Errorf("the relay ended with %v, want %v because of %s", err, ErrIdle, gone)
 			}
 		})
 	}
@@ -188,33 +182,32 @@ func TestClientResets(t *testing.T) {
 		{name: "the other side", request: "request", answer: "answer", ended: true, byTarget: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			client, near := pair(t)
-			far, server := pair(t)
+			client, near := conntest.Pair(t)
+			far, server := conntest.Pair(t)
 			r := newRelay(near, far, time.Hour)
 			if test.inbound {
-				r = newRelay(far, near, time.Hour)
-				r.client = &r.target
+				r = New(far, near, Config{Idle: time.Hour, Inbound: true})
 			}
 			if test.byTarget {
 				client, server = server, client
 			}
 			ended := make(chan error, 1)
-			r.start(0, func(err error) { ended <- err })
-			mustWrite(t, client, test.request)
-			wantRead(t, server, test.request)
-			mustWrite(t, server, test.answer)
-			wantRead(t, client, test.answer)
+			r.Start(func(err error) { ended <- err })
+			conntest.Write(t, client, test.request)
+			conntest.WantRead(t, server, test.request)
+			conntest.Write(t, server, test.answer)
+			conntest.WantRead(t, client, test.answer)
 			if test.ended {
 				if err := server.CloseWrite(); err != nil {
 					t.Fatal(err)
 				}
-				wantCut(t, client)
+				conntest.WantCut(t, client)
 			}
 			if err := client.(*net.TCPConn).SetLinger(0); err != nil {
 				t.Fatal(err)
 			}
 			_ = client.Close()
-			wantCut(t, server)
+			conntest.WantCut(t, server)
 			if err := <-ended; (err == nil) != test.orderly {
 				t.Errorf("the relay ended with %v", err)
 			}

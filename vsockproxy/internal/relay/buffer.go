@@ -1,4 +1,4 @@
-package vsockproxy
+package relay
 
 import (
 	"sync"

@@ -1,6 +1,6 @@
 //go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
 
-package vsockproxy
+package unixsock
 
 import (
 	"errors"
@@ -9,20 +9,20 @@ import (
 	"syscall"
 )
 
-// lockSocketPath makes this process the only one that may create or replace the
+// Lock makes this process the only one that may create or replace the
 // socket at path, until unlock. It does not wait: whoever has the lock is about
 // to take the path. The kernel drops the lock of a process that dies.
-func lockSocketPath(path string) (unlock func(), err error) {
-	name := path + lockSuffix
+func Lock(path string) (unlock func(), err error) {
+	name := path + LockSuffix
 	// No link is followed, so that nobody can choose which file is created.
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, SocketMode)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, Mode)
 	if err != nil {
 		return nil, err
 	}
 	if err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w: a process that has locked %s is taking it", errPathTaken, name)
+			return nil, fmt.Errorf("%w: a process that has locked %s is taking it", ErrPathTaken, name)
 		}
 		return nil, &os.PathError{Op: "flock", Path: name, Err: err}
 	}
