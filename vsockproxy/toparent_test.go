@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/internal/loopback"
 )
 
 // startForwarder serves a proxy as it runs inside an enclave, and returns the
@@ -155,8 +157,8 @@ func TestListenLoopback(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	_, err = ListenLoopback(t.Context(), l.Addr().String())
 	wantReason(t, err, ReasonInUse)
-	if err := LoopbackUp(); err != nil {
-		t.Errorf("the interface is up, and LoopbackUp says %v", err)
+	if err := loopback.Up(); err != nil {
+		t.Errorf("the interface is up, and loopback.Up says %v", err)
 	}
 }
 

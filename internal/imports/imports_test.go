@@ -39,16 +39,17 @@ var may = map[string][]string{
 	module + "/attestation/eif":           attestationAndBelow,
 	module + "/attestation/cmd/attest":    append([]string{module + "/attestation/eif"}, attestationAndBelow...),
 	module + "/nsm":                       {module + "/attestation/pcr", module + "/internal/errtext"},
-	module + "/nsm/boot":                  {module + "/nsm", module + "/vsockproxy", module + "/attestation/pcr", module + "/internal/errtext"},
-	module + "/vsockproxy":                {module + "/internal/errtext"},
+	module + "/nsm/boot":                  {module + "/nsm", module + "/vsockproxy", module + "/attestation/pcr", module + "/internal/errtext", module + "/internal/loopback"},
+	module + "/vsockproxy":                {module + "/internal/errtext", module + "/internal/loopback"},
 	module + "/internal/cms":              {module + "/internal/errtext"},
 	module + "/internal/errtext":          nil,
+	module + "/internal/loopback":         nil,
 	module + "/internal/es384":            nil,
 	module + "/kmsclient/internal/rsakey": nil,
 	module + "/kmsclient":                 append([]string{module + "/nsm", module + "/internal/cms", module + "/kmsclient/internal/rsakey"}, attestationAndBelow...),
-	module + "/kmsclient/cmd/kmstool": append([]string{module + "/kmsclient", module + "/nsm", module + "/vsockproxy",
+	module + "/kmsclient/cmd/kmstool": append([]string{module + "/kmsclient", module + "/nsm", module + "/vsockproxy", module + "/internal/loopback",
 		module + "/internal/cms", module + "/kmsclient/internal/rsakey"}, attestationAndBelow...),
-	module + "/vsockproxy/cmd/vsock-proxy": {module + "/vsockproxy", module + "/internal/errtext"},
+	module + "/vsockproxy/cmd/vsock-proxy": {module + "/vsockproxy", module + "/internal/errtext", module + "/internal/loopback"},
 }
 
 // attestationAndBelow is the package attestation and what it may reach.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyvouch/keyvouch/internal/loopback"
 )
 
 // freshNetwork is set for the child of the next test.
@@ -68,7 +70,8 @@ func inFreshNetwork(t *testing.T) {
 			unprivileged <- err
 			return
 		}
-		unprivileged <- LoopbackUp()
+		_, err := ListenLoopback(t.Context(), "127.0.0.1:443")
+		unprivileged <- err
 	}()
 	e := wantReason(t, <-unprivileged, ReasonPermission)
 	if e.Op != "loopback" || !errors.Is(e, syscall.EPERM) {
@@ -112,8 +115,8 @@ func inFreshNetwork(t *testing.T) {
 		}
 	})
 	for range 2 {
-		if err := LoopbackUp(); err != nil {
-			t.Errorf("the interface is up, and LoopbackUp says %v", err)
+		if err := loopback.Up(); err != nil {
+			t.Errorf("the interface is up, and loopback.Up says %v", err)
 		}
 	}
 }
