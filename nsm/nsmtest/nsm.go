@@ -149,7 +149,7 @@ func (n *NSM) Send(request []byte) ([]byte, error) {
 	// it for minutes, which no test wants.
 	if len(request) == 0 || len(request) > nsm.MaxRequestSize {
 		return nil, &nsm.Error{
-			Op: "Send", Reason: nsm.ReasonTooLarge, Code: nsm.CodeInputTooLarge, Err: syscall.EMSGSIZE,
+			Op: "Send", Reason: nsm.ReasonRequestSize, Code: nsm.CodeInputTooLarge, Err: syscall.EMSGSIZE,
 			Detail: fmt.Sprintf("a request of %d bytes, want 1 to %d", len(request), nsm.MaxRequestSize),
 		}
 	}
@@ -157,7 +157,7 @@ func (n *NSM) Send(request []byte) ([]byte, error) {
 	closed := n.closed
 	n.mu.Unlock()
 	if closed {
-		return nil, &nsm.Error{Op: "Send", Reason: nsm.ReasonClosed, Detail: "the software NSM was closed", Err: nsm.ErrClosed}
+		return nil, &nsm.Error{Op: "Send", Reason: nsm.ReasonClosed, Detail: "the software NSM was closed"}
 	}
 
 	// The caller may change its buffer afterwards.
@@ -180,7 +180,7 @@ func (n *NSM) Send(request []byte) ([]byte, error) {
 	return n.onPCR(req), nil
 }
 
-// Close closes the device: later requests fail with nsm.ErrClosed.
+// Close closes the device: later requests fail with nsm.ReasonClosed.
 func (n *NSM) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

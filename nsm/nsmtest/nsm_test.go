@@ -138,7 +138,7 @@ func TestDriverErrors(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if response, err := n.Send([]byte{0}); !errors.Is(err, nsm.ErrClosed) || response != nil {
+	if response, err := n.Send([]byte{0}); !errors.Is(err, nsm.ReasonClosed) || response != nil {
 		t.Errorf("closed: %x, %v", response, err)
 	}
 }

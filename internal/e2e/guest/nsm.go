@@ -71,7 +71,7 @@ func (g *guest) nsm() {
 	provoked := map[nsm.Code]bool{}
 	refused := func(err error, code nsm.Code) error {
 		provoked[code] = true
-		return wantError(err, nsm.ReasonRefused, code)
+		return wantError(err, nsm.ReasonNSM, code)
 	}
 
 	g.check("nsm/describe", session(func(ctx context.Context, s *nsm.Session) (string, error) {
@@ -137,7 +137,7 @@ func (g *guest) nsm() {
 			}
 		}
 		for _, size := range []int{4097, 1 << 20} {
-			if _, err := s.ExtendPCR(ctx, 20, make([]byte, size)); wantError(err, nsm.ReasonTooLarge, "") != nil {
+			if _, err := s.ExtendPCR(ctx, 20, make([]byte, size)); wantError(err, nsm.ReasonRequestSize, "") != nil {
 				return "", err
 			}
 		}
@@ -209,7 +209,7 @@ func (g *guest) nsm() {
 			tried++
 		}
 		for _, r := range []nsm.AttestationRequest{{UserData: pattern(1025)}, {Nonce: pattern(1025)}, {PublicKey: pattern(1025)}} {
-			if _, err := s.Attest(ctx, r); wantError(err, nsm.ReasonTooLarge, "") != nil {
+			if _, err := s.Attest(ctx, r); wantError(err, nsm.ReasonRequestSize, "") != nil {
 				return "", err
 			}
 		}
@@ -236,11 +236,11 @@ func (g *guest) nsm() {
 			return "", fmt.Errorf("%v, want EMSGSIZE in the chain", err)
 		}
 		provoked[nsm.CodeInputTooLarge] = true
-		if err := wantError(err, nsm.ReasonTooLarge, nsm.CodeInputTooLarge); err != nil {
+		if err := wantError(err, nsm.ReasonRequestSize, nsm.CodeInputTooLarge); err != nil {
 			return "", err
 		}
 		_, empty := device.Send(nil) // refused in user space: the driver would block
-		return "EMSGSIZE", wantError(empty, nsm.ReasonTooLarge, nsm.CodeInputTooLarge)
+		return "EMSGSIZE", wantError(empty, nsm.ReasonRequestSize, nsm.CodeInputTooLarge)
 	})
 
 	g.check("nsm/random", session(func(_ context.Context, s *nsm.Session) (string, error) {
@@ -318,7 +318,7 @@ func (g *guest) lockAll() {
 			return "", fmt.Errorf("a document has %d PCRs, want 32", n)
 		}
 		_, extended := s.ExtendPCR(ctx, 31, nil)
-		return "a document has 32 PCRs", wantError(extended, nsm.ReasonRefused, nsm.CodeReadOnlyIndex)
+		return "a document has 32 PCRs", wantError(extended, nsm.ReasonNSM, nsm.CodeReadOnlyIndex)
 	}))
 }
 
