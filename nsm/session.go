@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/hf/nsm/request"
+
+	"github.com/keyvouch/keyvouch/attestation/pcr"
 )
 
 // maxInterruptedTries bounds how often a request that changes nothing is sent
@@ -136,13 +138,13 @@ func (s *Session) Describe(ctx context.Context) (Description, error) {
 	}, nil
 }
 
-// PCR is one platform configuration register.
-type PCR struct {
+// Register is one platform configuration register.
+type Register struct {
 	// Index is the register's number.
 	Index int
 
-	// Value is the register's content: 48 bytes on hardware (SHA-384).
-	Value []byte
+	// Value is the register's content.
+	Value pcr.Value
 
 	// Locked tells that the register cannot change until the enclave ends.
 	Locked bool
@@ -151,17 +153,17 @@ type PCR struct {
 // DescribePCR reads a PCR. An index the NSM does not have fails with
 // [ReasonNSM] and [CodeInvalidIndex] (above 255 an NSM may call it
 // [CodeInvalidOperation]).
-func (s *Session) DescribePCR(ctx context.Context, index int) (PCR, error) {
+func (s *Session) DescribePCR(ctx context.Context, index int) (Register, error) {
 	const op = "DescribePCR"
 	wire, err := checkIndex(index)
 	if err != nil {
-		return PCR{}, withOp(op, err)
+		return Register{}, withOp(op, err)
 	}
 	res, err := s.do(ctx, op, kindDescribePCR, &request.DescribePCR{Index: wire})
 	if err != nil {
-		return PCR{}, err
+		return Register{}, err
 	}
-	return PCR{Index: index, Value: res.data, Locked: res.lock}, nil
+	return Register{Index: index, Value: pcr.Value(res.data), Locked: res.lock}, nil
 }
 
 // ExtendPCR sets a PCR to SHA384(old value ‖ data) and returns the new value.
@@ -174,14 +176,14 @@ func (s *Session) DescribePCR(ctx context.Context, index int) (PCR, error) {
 // error but [ReasonNSM], [ReasonInvalidArgument], [ReasonRequestSize] and
 // [ReasonClosed] read the PCR before trying again, because extending twice
 // gives another value.
-func (s *Session) ExtendPCR(ctx context.Context, index int, data []byte) ([]byte, error) {
+func (s *Session) ExtendPCR(ctx context.Context, index int, data []byte) (pcr.Value, error) {
 	const op = "ExtendPCR"
 	wire, err := checkIndex(index)
 	if err != nil {
-		return nil, withOp(op, err)
+		return pcr.Value{}, withOp(op, err)
 	}
 	if len(data) > MaxRequestSize {
-		return nil, &Error{Op: op, Reason: ReasonRequestSize, Detail: fmt.Sprintf(
+		return pcr.Value{}, &Error{Op: op, Reason: ReasonRequestSize, Detail: fmt.Sprintf(
 			"data is %d bytes, and a whole request may have %d; extend the PCR with a hash of the data", len(data), MaxRequestSize)}
 	}
 	if data == nil {
@@ -189,9 +191,9 @@ func (s *Session) ExtendPCR(ctx context.Context, index int, data []byte) ([]byte
 	}
 	res, err := s.do(ctx, op, kindExtendPCR, &request.ExtendPCR{Index: wire, Data: data})
 	if err != nil {
-		return nil, err
+		return pcr.Value{}, err
 	}
-	return res.data, nil
+	return pcr.Value(res.data), nil
 }
 
 // LockPCR locks a PCR until the enclave ends. Locking one that is locked

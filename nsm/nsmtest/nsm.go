@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/keyvouch/keyvouch/attestation/pcr"
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
@@ -81,18 +82,18 @@ type NSM struct {
 	identity *identity
 
 	mu     sync.Mutex
-	pcrs   [NumPCRs][48]byte
+	pcrs   [NumPCRs]pcr.Value
 	locked [NumPCRs]bool
 	closed bool
 }
 
 // New returns a software NSM as an enclave finds it at boot: PCRs 0 to 15
 // locked, 16 to 31 zero and open. Options that cannot work fail with
-// [ReasonOptions].
+// [ReasonInvalidOptions].
 func New(opts Options) (*NSM, error) {
 	for _, o := range []struct{ name, value string }{{"ModuleID", opts.ModuleID}, {"InstanceID", opts.InstanceID}} {
 		if len(o.value) > maxNameSize {
-			return nil, &Error{Reason: ReasonOptions, Detail: fmt.Sprintf("Options.%s is %d bytes, want at most %d", o.name, len(o.value), maxNameSize)}
+			return nil, &Error{Reason: ReasonInvalidOptions, Detail: fmt.Sprintf("Options.%s is %d bytes, want at most %d", o.name, len(o.value), maxNameSize)}
 		}
 	}
 	if opts.Clock == nil {
@@ -123,9 +124,9 @@ func New(opts Options) (*NSM, error) {
 		n.pcrs[0], n.pcrs[1], n.pcrs[2] = Measure(opts.Image)
 	}
 	if opts.RoleARN != "" {
-		n.pcrs[3] = extend([48]byte{}, []byte(opts.RoleARN))
+		n.pcrs[3] = extend(pcr.Value{}, []byte(opts.RoleARN))
 	}
-	n.pcrs[4] = extend([48]byte{}, []byte(opts.InstanceID))
+	n.pcrs[4] = extend(pcr.Value{}, []byte(opts.InstanceID))
 	for i := range bootLocked {
 		n.locked[i] = true
 	}
@@ -196,9 +197,9 @@ func (n *NSM) ModuleID() string { return n.opts.ModuleID }
 
 // PCR returns the value of a PCR, locked or not. It is zero for an index that
 // is not 0 to 31.
-func (n *NSM) PCR(index int) [48]byte {
+func (n *NSM) PCR(index int) pcr.Value {
 	if index < 0 || index >= NumPCRs {
-		return [48]byte{}
+		return pcr.Value{}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
