@@ -14,10 +14,6 @@ import (
 	"github.com/keyvouch/keyvouch/attestation/pcr"
 )
 
-// maxInterruptedTries bounds how often a request that changes nothing is sent
-// again after a signal interrupted it (EINTR).
-const maxInterruptedTries = 8
-
 // Session talks to one Nitro Secure Module. It is safe for concurrent use,
 // Close included. One request is at the device at a time, as the driver
 // serialises them anyway; the others wait, and stop waiting when their context
