@@ -29,7 +29,7 @@ func TestAttestationIsNotRetried(t *testing.T) {
 		"text":        errors.New("connection reset"),
 		"dial":        &net.OpError{Op: "dial", Err: errors.New("no")},
 		"deadline":    context.DeadlineExceeded,
-		"refused":     &nsm.Error{Op: "Attest", Reason: nsm.ReasonRefused, Code: nsm.CodeInternalError},
+		"refused":     &nsm.Error{Op: "Attest", Reason: nsm.ReasonNSM, Code: nsm.CodeInternalError},
 	} {
 		t.Run(name, func(t *testing.T) {
 			attester := &fakeAttester{edit: func([]byte, error) ([]byte, error) { return nil, cause }}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"net"
 	"net/netip"
+
+	"github.com/keyvouch/keyvouch/internal/loopback"
 )
 
 // ListenLoopback listens on hostport, an address of the loopback interface and a
 // port such as "127.0.0.1:443", for a [Proxy] with the route [ToParent]. Inside an
-// enclave it first brings that interface up (see [LoopbackUp]).
+// enclave it first brings that interface up, which needs root or CAP_NET_ADMIN.
 //
 // Any address of 127.0.0.0/8 will do, and each gives a port 443 of its own, so that
 // several services can be had under their usual port: name them in /etc/hosts,
@@ -25,8 +27,12 @@ func ListenLoopback(ctx context.Context, hostport string) (net.Listener, error) 
 	if addr, err := netip.ParseAddrPort(hostport); err != nil || !addr.Addr().IsLoopback() || addr.Addr().Zone() != "" {
 		return nil, &Error{Op: "listen", Endpoint: e, Reason: ReasonEndpoint, Detail: "this is not an address of the loopback interface with a port, such as 127.0.0.1:443 or [::1]:443"}
 	}
-	if err := LoopbackUp(); err != nil {
-		return nil, err
+	if err := loopback.Up(); err != nil {
+		failed := &Error{Op: "loopback", Reason: reasonOf(err), Detail: "the loopback interface is not up", Err: err}
+		if failed.Reason == ReasonPermission {
+			failed.Detail += "; run as root or with CAP_NET_ADMIN, or let the init of the enclave do it"
+		}
+		return nil, failed
 	}
 	return Listen(ctx, e)
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvouch/keyvouch/internal/loopback"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
@@ -157,8 +158,8 @@ func TestListenLoopback(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	_, err = ListenLoopback(t.Context(), l.Addr().String())
 	wantReason(t, err, ReasonInUse)
-	if err := LoopbackUp(); err != nil {
-		t.Errorf("the interface is up, and LoopbackUp says %v", err)
+	if err := loopback.Up(); err != nil {
+		t.Errorf("the interface is up, and loopback.Up says %v", err)
 	}
 }
 

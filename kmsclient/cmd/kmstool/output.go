@@ -102,7 +102,7 @@ func (p *program) report(ctx context.Context, c *command, f *flags, err error) i
 // message is an error's text in the terms of flags, without what the SDK and the
 // packages put around it.
 func message(err error) string {
-	if errors.Is(err, nsm.ErrNoDevice) {
+	if errors.Is(err, nsm.ReasonNoDevice) {
 		return "there is no NSM at /dev/nsm: kmstool runs inside a Nitro Enclave only, on a kernel that has loaded its nsm driver"
 	}
 	text := err.Error()

@@ -190,7 +190,7 @@ func TestCiphertextFileIsAwaited(t *testing.T) {
 			}
 			var stdout, stderr bytes.Buffer
 			p := program{stdin: stdin, stdout: &stdout, stderr: &stderr,
-				openNSM: func() (*nsm.Session, error) { t.Error("the NSM was opened"); return nil, nsm.ErrNoDevice }}
+				openNSM: func() (*nsm.Session, error) { t.Error("the NSM was opened"); return nil, nsm.ReasonNoDevice }}
 			code := p.run([]string{"decrypt", "--json", "--ciphertext-file", "-", "--timeout", test.timeout})
 			if code != exitFailed || !strings.HasPrefix(stderr.String(), "kmstool decrypt: "+test.message) || strings.Contains(stderr.String(), "hint") {
 				t.Errorf("exits with %d\n%s", code, stderr.String())

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/keyvouch/keyvouch/internal/loopback"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
@@ -70,7 +71,8 @@ func inFreshNetwork(t *testing.T) {
 			unprivileged <- err
 			return
 		}
-		unprivileged <- LoopbackUp()
+		_, err := ListenLoopback(t.Context(), "127.0.0.1:443")
+		unprivileged <- err
 	}()
 	e := wantReason(t, <-unprivileged, ReasonPermission)
 	if e.Op != "loopback" || !errors.Is(e, syscall.EPERM) {
@@ -114,8 +116,8 @@ func inFreshNetwork(t *testing.T) {
 		}
 	})
 	for range 2 {
-		if err := LoopbackUp(); err != nil {
-			t.Errorf("the interface is up, and LoopbackUp says %v", err)
+		if err := loopback.Up(); err != nil {
+			t.Errorf("the interface is up, and loopback.Up says %v", err)
 		}
 	}
 }
