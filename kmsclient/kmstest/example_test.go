@@ -184,5 +184,5 @@ func ExampleParsePolicy() {
 	}`))
 	fmt.Println(policy, err)
 	// Output:
-	// <nil> kmstest: invalid-policy: statement 0: condition key "kms:RecipientAttestation:PCR0": value "EXAMPLE" is not a PCR in hexadecimal, 96 digits; it can never match
+	// <nil> kmstest: ParsePolicy: invalid-policy: statement 0: condition key "kms:RecipientAttestation:PCR0": value "EXAMPLE" is not a PCR in hexadecimal, 96 digits; it can never match
 }

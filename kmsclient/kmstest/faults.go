@@ -88,7 +88,7 @@ type Fault struct {
 // then comes before everything else, be it that the key does not exist.
 // [Request].Fault tells which requests had one.
 //
-// The error is an *[Error] with the reason InvalidOption.
+// The error is an *[Error] with the reason ReasonInvalidOptions.
 func (s *Server) Inject(fault Fault) error {
 	if fault.Failure == "" {
 		fault.Failure = Delayed
@@ -97,18 +97,18 @@ func (s *Server) Inject(fault Fault) error {
 		fault.Times = 1
 	}
 	if _, known := failures[fault.Failure]; !known {
-		return optionError("Failure %.100q is none of %v", fault.Failure, slices.Sorted(maps.Keys(failures)))
+		return optionError("Inject", "Failure", "%.100q is none of %v", fault.Failure, slices.Sorted(maps.Keys(failures)))
 	}
 	if _, known := operations[fault.Operation]; !known && fault.Operation != "" {
-		return optionError("Operation %.100q is none of %v", fault.Operation, slices.Sorted(maps.Keys(operations)))
+		return optionError("Inject", "Operation", "%.100q is none of %v", fault.Operation, slices.Sorted(maps.Keys(operations)))
 	}
 	switch {
 	case fault.Times < 0:
-		return optionError("Times is %d; it must not be negative", fault.Times)
+		return optionError("Inject", "Times", "%d; it must not be negative", fault.Times)
 	case fault.Delay < 0:
-		return optionError("Delay is %v; it must not be negative", fault.Delay)
+		return optionError("Inject", "Delay", "%v; it must not be negative", fault.Delay)
 	case fault.Failure == Delayed && fault.Delay == 0:
-		return optionError("the fault has neither a Failure nor a Delay")
+		return optionError("Inject", "", "the fault has neither a Failure nor a Delay")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
