@@ -127,7 +127,7 @@ func (c *call) blobKey(blob []byte, algorithm types.EncryptionAlgorithmSpec) (*k
 	return k, nil
 }
 
-// oaepHashes are the encryption algorithms of RSA keys (RFC 8017 section 7.1),
+// oaepHashes are the encryption algorithms of RSA keys (RFC 8017, section 7.1),
 // without a label, the same hash in MGF1.
 var oaepHashes = map[types.EncryptionAlgorithmSpec]func() hash.Hash{
 	types.EncryptionAlgorithmSpecRsaesOaepSha1:   sha1.New,

@@ -149,7 +149,7 @@ func TestClearFaults(t *testing.T) {
 	}
 }
 
-// What isn't KMS's to throttle uses up no fault.
+// What is not KMS's to throttle uses up no fault.
 func TestUnsignedRequestsMeetNoFault(t *testing.T) {
 	server := newServer(t, kmstest.Options{})
 	inject(t, server, kmstest.Fault{Failure: kmstest.Throttling})

@@ -18,7 +18,7 @@ const policyVersion = "2012-10-17"
 // [ReasonInvalidPolicy] that names what is not supported: a statement that was
 // skipped would make the key's policy another than KMS's. So is a Condition that
 // is there but holds no condition (null, {} or {"StringEquals": {}}). What it
-// takes isn't thereby safe: see "What a policy must not allow" in the package's
+// takes is not thereby safe: see "What a policy must not allow" in the package's
 // documentation.
 func ParsePolicy(document []byte) (*Policy, error) {
 	if len(document) > MaxPolicySize {
