@@ -82,13 +82,12 @@ type Fault struct {
 //
 //	err := server.Inject(kmstest.Fault{Operation: "Decrypt", Times: 2, Failure: kmstest.Throttling})
 //
-// A request has at most one fault: the first injected of those that fit and are
-// not used up. Only a request for an operation, well-formed and signed by a
-// clock the server agrees with, uses one up; a failure with an answer of its own
-// then comes before everything else, be it that the key does not exist.
-// [Request].Fault tells which requests had one.
+// A request meets at most one fault: the first injected that fits and is not used up.
+// Only well-formed requests with a valid signature use faults up. A failure with a
+// response of its own comes before everything else, even before the key is looked up.
+// [Request].Fault says which requests met one.
 //
-// The error is an *[Error] with the reason ReasonInvalidOptions.
+// The error is an [*Error] with [ReasonInvalidOptions].
 func (s *Server) Inject(fault Fault) error {
 	if fault.Failure == "" {
 		fault.Failure = Delayed
