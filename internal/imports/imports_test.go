@@ -19,6 +19,8 @@ const module = "github.com/keyvouch/keyvouch"
 var testSupport = []string{
 	module + "/nsm/nsmtest",
 	module + "/kmsclient/kmstest",
+	module + "/kmsclient/kmstest/internal/envelope",
+	module + "/kmsclient/kmstest/internal/sigv4",
 	module + "/internal/realdoc",
 	module + "/internal/readme",
 	module + "/internal/imports",

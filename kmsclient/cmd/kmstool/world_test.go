@@ -22,6 +22,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/keyvouch/keyvouch/internal/testkeys"
+	"github.com/keyvouch/keyvouch/kmsclient/internal/rsakey"
 	"github.com/keyvouch/keyvouch/kmsclient/kmstest"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
@@ -271,6 +273,7 @@ func (hanging) Close() error                { return nil }
 // testMain is main with the surroundings that the script's environment names.
 // It is in the test binary only.
 func testMain() {
+	rsakey.Generate = testkeys.Next
 	p := program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, openNSM: openTestNSM, entropyPool: os.Getenv("POOL")}
 	if name := os.Getenv("TEST_ROOTS"); name != "" {
 		certificates, err := os.ReadFile(name)
@@ -285,7 +288,7 @@ func testMain() {
 func openTestNSM() (*nsm.Session, error) {
 	switch path := os.Getenv("NSM"); path {
 	case "":
-		return nsm.Open() // tests don't run inside an enclave
+		return nsm.Open() // tests do not run inside an enclave
 	case "hanging":
 		return nsm.NewSession(hanging{}), nil
 	default:

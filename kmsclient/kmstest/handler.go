@@ -11,10 +11,6 @@ import (
 )
 
 const (
-	// MaxRequestBody is the longest request body the server reads, in bytes. A
-	// request with the largest attestation document has some 350,000.
-	MaxRequestBody = 1 << 20
-
 	contentType  = "application/x-amz-json-1.1"
 	targetPrefix = "TrentService." // KMS's name in its protocol
 )
@@ -78,8 +74,8 @@ func (c *call) run(w http.ResponseWriter, r *http.Request) (map[string]any, *api
 	if err != nil {
 		return nil, newAPIError(codeSerialization, "The request body could not be read.")
 	}
-	if failure := c.server.authenticate(r, body, c.server.clock()); failure != nil {
-		return nil, failure
+	if refused := c.server.signatures.Verify(r, body, c.server.clock()); refused != nil {
+		return nil, &apiError{code: refused.Code, message: refused.Message}
 	}
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != contentType {
 		return nil, newAPIError(codeSerialization, "Content-Type must be %s.", contentType)

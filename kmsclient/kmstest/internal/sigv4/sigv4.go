@@ -1,9 +1,12 @@
-package kmstest
+// Package sigv4 checks the signature of a request as AWS does: Signature Version 4,
+// in the Authorization header, of a POST to / without a query.
+package sigv4
 
 import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -41,15 +44,36 @@ func (a *authorization) scope() string {
 	return a.date + "/" + a.region + "/" + a.service + "/" + scopeTerminator
 }
 
-func incompleteSignature(format string, args ...any) *apiError {
-	return newAPIError(codeIncompleteSignature, format, args...)
+// The codes of AWS's errors.
+const (
+	codeExpiredToken        = "ExpiredTokenException"
+	codeIncompleteSignature = "IncompleteSignatureException"
+	codeInvalidSignature    = "InvalidSignatureException"
+	codeMissingToken        = "MissingAuthenticationTokenException"
+	codeUnrecognizedClient  = "UnrecognizedClientException"
+)
+
+// Error is a refusal as AWS words it.
+type Error struct {
+	Code    string // such as InvalidSignatureException
+	Message string
 }
 
-func invalidSignature(format string, args ...any) *apiError {
-	return newAPIError(codeInvalidSignature, format, args...)
+func (e *Error) Error() string { return "sigv4: " + e.Code + ": " + e.Message }
+
+func refuse(code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-func parseAuthorization(header string) (*authorization, *apiError) {
+func incompleteSignature(format string, args ...any) *Error {
+	return refuse(codeIncompleteSignature, format, args...)
+}
+
+func invalidSignature(format string, args ...any) *Error {
+	return refuse(codeInvalidSignature, format, args...)
+}
+
+func parseAuthorization(header string) (*authorization, *Error) {
 	if len(header) > maxAuthorizationLength {
 		return nil, incompleteSignature("Authorization header is longer than %d bytes.", maxAuthorizationLength)
 	}
@@ -108,13 +132,19 @@ func parseAuthorization(header string) (*authorization, *apiError) {
 	}, nil
 }
 
-// authenticate checks the request's signature against the server's credentials.
-// The order is the service's: form, date and scope, then who, then the
-// signature, so that a wrong clock is told as such and not as a bad signature.
-func (s *Server) authenticate(r *http.Request, body []byte, now time.Time) *apiError {
+// Verifier holds what requests must be signed with.
+type Verifier struct {
+	Region      string
+	Credentials aws.Credentials // Expires counts if CanExpire is set
+}
+
+// Verify checks the signature of a request whose body was read. It returns nil if
+// the request is signed. The order is AWS's: form, date and scope, then who, then
+// the signature, so that a wrong clock is not taken for a bad signature.
+func (v Verifier) Verify(r *http.Request, body []byte, now time.Time) *Error {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
-		return newAPIError(codeMissingToken, "Missing Authentication Token")
+		return refuse(codeMissingToken, "Missing Authentication Token")
 	}
 	if len(values) > 1 {
 		return incompleteSignature("The request has %d Authorization headers.", len(values))
@@ -134,7 +164,7 @@ func (s *Server) authenticate(r *http.Request, body []byte, now time.Time) *apiE
 	if auth.date != date[:8] {
 		return invalidSignature("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%s' != '%s', from '%s'.", auth.date, date[:8], date)
 	}
-	if auth.region != s.region {
+	if auth.region != v.Region {
 		return invalidSignature("Credential should be scoped to a valid region, not '%s'.", auth.region)
 	}
 	if auth.service != signatureService {
@@ -146,21 +176,21 @@ func (s *Server) authenticate(r *http.Request, body []byte, now time.Time) *apiE
 	if failure := checkSignedHeaders(r, auth.signedHeaders); failure != nil {
 		return failure
 	}
-	if failure := s.checkCaller(auth.accessKeyID, r.Header.Values("X-Amz-Security-Token"), now); failure != nil {
+	if failure := v.checkCaller(auth.accessKeyID, r.Header.Values("X-Amz-Security-Token"), now); failure != nil {
 		return failure
 	}
 
-	key := signingKey(s.credentials.SecretAccessKey, auth)
+	key := signingKey(v.Credentials.SecretAccessKey, auth)
 	toSign := signatureAlgorithm + "\n" + date + "\n" + auth.scope() + "\n" + hexHash([]byte(canonicalRequest(r, auth.signedHeaders, body)))
 	if !hmac.Equal(hmacSHA256(key, toSign), auth.signature) {
-		// KMS adds the canonical request here. It holds the session token, so
-		// this server does not.
+		// KMS repeats the canonical request here. It holds the session token, so
+		// this package does not.
 		return invalidSignature("The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
 	}
 	return nil
 }
 
-func checkSkew(signedAt, now time.Time) *apiError {
+func checkSkew(signedAt, now time.Time) *Error {
 	format := func(t time.Time) string { return t.UTC().Format(amzDateLayout) }
 	if signedAt.Before(now.Add(-maxClockSkew)) {
 		return invalidSignature("Signature expired: %s is now earlier than %s (%s - 5 min.)", format(signedAt), format(now.Add(-maxClockSkew)), format(now))
@@ -173,7 +203,7 @@ func checkSkew(signedAt, now time.Time) *apiError {
 
 // checkSignedHeaders makes sure that everything the request's meaning hangs on
 // is under the signature: the host and every X-Amz header.
-func checkSignedHeaders(r *http.Request, signed []string) *apiError {
+func checkSignedHeaders(r *http.Request, signed []string) *Error {
 	if !slices.Contains(signed, "host") {
 		return invalidSignature("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
 	}
@@ -186,16 +216,16 @@ func checkSignedHeaders(r *http.Request, signed []string) *apiError {
 	return nil
 }
 
-func (s *Server) checkCaller(accessKeyID string, tokens []string, now time.Time) *apiError {
+func (v Verifier) checkCaller(accessKeyID string, tokens []string, now time.Time) *Error {
 	token := ""
 	if len(tokens) == 1 {
 		token = tokens[0]
 	}
-	if accessKeyID != s.credentials.AccessKeyID || len(tokens) > 1 || !hmac.Equal([]byte(token), []byte(s.credentials.SessionToken)) {
-		return newAPIError(codeUnrecognizedClient, "The security token included in the request is invalid.")
+	if accessKeyID != v.Credentials.AccessKeyID || len(tokens) > 1 || !hmac.Equal([]byte(token), []byte(v.Credentials.SessionToken)) {
+		return refuse(codeUnrecognizedClient, "The security token included in the request is invalid.")
 	}
-	if s.credentials.CanExpire && !now.Before(s.credentials.Expires) {
-		return newAPIError(codeExpiredToken, "The security token included in the request is expired")
+	if v.Credentials.CanExpire && !now.Before(v.Credentials.Expires) {
+		return refuse(codeExpiredToken, "The security token included in the request is expired")
 	}
 	return nil
 }
@@ -247,13 +277,4 @@ func hmacSHA256(key []byte, message string) []byte {
 func hexHash(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
-}
-
-// madeUpCredentials are the access key pair of a server that was given none.
-func madeUpCredentials() aws.Credentials {
-	return aws.Credentials{
-		AccessKeyID:     "AKIA" + strings.ToUpper(randomHex(8)),
-		SecretAccessKey: randomHex(20),
-		Source:          "kmstest",
-	}
 }

@@ -1,4 +1,4 @@
-package kmstest
+package envelope
 
 import (
 	"bytes"
@@ -14,7 +14,11 @@ import (
 	"testing"
 
 	"github.com/keyvouch/keyvouch/internal/cms"
+	"github.com/keyvouch/keyvouch/internal/testkeys"
 )
+
+// maxEnvelopeLength is the limit of CiphertextForRecipient in the service model, in bytes.
+const maxEnvelopeLength = 6144
 
 // skeleton prints the tags and lengths of BER, without the values but for
 // object identifiers and integers: what two envelopes of the same shape share.
@@ -77,45 +81,36 @@ func wantSkeleton(content string) string {
 		"30/80(06/09=2a864886f70d010701 30/1d(06/09=60864801650304012a 04/10) " + content + "))))"
 }
 
-func sealFor(t *testing.T, key *rsa.PrivateKey, plaintext []byte, form EnvelopeForm) []byte {
+func sealFor(t *testing.T, key *rsa.PrivateKey, plaintext []byte, form Form) []byte {
 	t.Helper()
 	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	envelope, err := sealEnvelope(plaintext, &key.PublicKey, spki, form)
+	envelope, err := Seal(plaintext, &key.PublicKey, spki, form)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return envelope
 }
 
-func newRSAKey(t *testing.T) *rsa.PrivateKey {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
 func TestEnvelopeShape(t *testing.T) {
-	key := newRSAKey(t)
+	key := testkeys.RSA(2048, 0)
 	for _, test := range []struct {
-		form    EnvelopeForm
+		form    Form
 		size    int
 		content string
 	}{
-		{EnvelopeChunked, 32, "a0/80(04/30)"},
-		{EnvelopeChunked, 1, "a0/80(04/10)"},
-		{EnvelopeChunked, 120, "a0/80(04/8180)"},
-		{EnvelopeChunked, 991, "a0/80(04/8203e0)"},
-		{EnvelopeChunked, 1000, "a0/80(04/8203e8 04/08)"},
-		{EnvelopeChunked, 1999, "a0/80(04/8203e8 04/8203e8)"},
-		{EnvelopeChunked, 4096, "a0/80(04/8203e8 04/8203e8 04/8203e8 04/8203e8 04/70)"},
-		{EnvelopePrimitive, 15, "80/10"},
-		{EnvelopePrimitive, 32, "80/30"},
-		{EnvelopePrimitive, 4096, "80/821010"},
+		{Chunked, 32, "a0/80(04/30)"},
+		{Chunked, 1, "a0/80(04/10)"},
+		{Chunked, 120, "a0/80(04/8180)"},
+		{Chunked, 991, "a0/80(04/8203e0)"},
+		{Chunked, 1000, "a0/80(04/8203e8 04/08)"},
+		{Chunked, 1999, "a0/80(04/8203e8 04/8203e8)"},
+		{Chunked, 4096, "a0/80(04/8203e8 04/8203e8 04/8203e8 04/8203e8 04/70)"},
+		{Primitive, 15, "80/10"},
+		{Primitive, 32, "80/30"},
+		{Primitive, 4096, "80/821010"},
 	} {
 		envelope := sealFor(t, key, make([]byte, test.size), test.form)
 		if got, want := skeleton(t, envelope), wantSkeleton(test.content); got != want {
@@ -153,15 +148,15 @@ func TestEnvelopeShapeOfRealOnes(t *testing.T) {
 	if err := json.Unmarshal(manifest, &real); err != nil {
 		t.Fatal(err)
 	}
-	key := newRSAKey(t)
+	key := testkeys.RSA(2048, 0)
 	compared := 0
 	for _, r := range real {
 		if !strings.Contains(r.KeyAlgorithm, "sha256") {
 			continue // one of them is with SHA-1, which is not this server's
 		}
-		form := EnvelopeChunked
+		form := Chunked
 		if strings.HasPrefix(r.Content, "tag 80") {
-			form = EnvelopePrimitive
+			form = Primitive
 		}
 		envelope, err := os.ReadFile(filepath.Join(dir, "kms-cms", r.File))
 		if err != nil {
@@ -182,8 +177,8 @@ func TestEnvelopeShapeOfRealOnes(t *testing.T) {
 }
 
 func TestEnvelopeOpens(t *testing.T) {
-	key := newRSAKey(t)
-	for _, form := range []EnvelopeForm{EnvelopeChunked, EnvelopePrimitive} {
+	key := testkeys.RSA(2048, 0)
+	for _, form := range []Form{Chunked, Primitive} {
 		for _, size := range []int{1, 16, 32, 1000, 4096} {
 			plaintext := make([]byte, size)
 			rand.Read(plaintext)
