@@ -104,7 +104,7 @@ func (f *AllowlistFile) Reload() error {
 func (f *AllowlistFile) Watch(ctx context.Context, interval time.Duration, logger *slog.Logger) error {
 	interval, err := durationOr("the interval", interval, DefaultWatchInterval)
 	if err != nil {
-		return &Error{Op: "watch", Reason: ReasonConfig, Detail: err.Error()}
+		return &Error{Op: "Watch", Reason: ReasonConfig, Detail: err.Error()}
 	}
 	log := slog.New(slog.DiscardHandler)
 	if logger != nil {
@@ -159,7 +159,7 @@ func (f *AllowlistFile) take(content []byte, err error) error {
 	}
 	if err != nil {
 		f.stats.Failed++
-		f.err = &Error{Op: "load", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist file %q", f.path), Err: err}
+		f.err = &Error{Op: "Reload", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist file %q", f.path), Err: err}
 		return f.err
 	}
 	f.err = nil

@@ -86,7 +86,7 @@ func TestOpenAllowlistFileErrors(t *testing.T) {
 // The zero value is safe.
 func TestZeroAllowlistFile(t *testing.T) {
 	var file AllowlistFile
-	wantReason(t, (&Proxy{Target: "a.example:443", AllowFrom: file.Allowlist}).Serve(t.Context(), &scriptedListener{}), ReasonConfig)
+	wantReason(t, (&Proxy{Route: To("a.example:443"), AllowFrom: file.Allowlist}).Serve(t.Context(), &scriptedListener{}), ReasonConfig)
 	wantReason(t, file.Reload(), ReasonAllowlist)
 	if n := len(file.Allowlist().Entries()); n != 0 {
 		t.Errorf("%d entries", n)
@@ -245,7 +245,7 @@ func TestReloadUnderOpenConnections(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		target := origin(t, echo)
 		file, path := openFile(t, yamlOf(t, target))
-		r := start(t, tr, &Proxy{Target: target, AllowFrom: file.Allowlist})
+		r := start(t, tr, &Proxy{Route: To(target), AllowFrom: file.Allowlist})
 		old := r.dial(t)
 		conntest.Write(t, old, "one")
 		conntest.WantRead(t, old, "one")
@@ -292,7 +292,7 @@ func TestReloadOfAddresses(t *testing.T) {
 		rules.Store(&a)
 	}
 	set(name)
-	p := &Proxy{Target: name, AllowFrom: func() Allowlist { return *rules.Load() }, Resolver: fakeDNS{"name.example": {"127.0.0.1"}}}
+	p := &Proxy{Route: To(name), AllowFrom: func() Allowlist { return *rules.Load() }, Resolver: fakeDNS{"name.example": {"127.0.0.1"}}}
 	r := start(t, transports[2], p)
 	conntest.WantCut(t, r.dial(t))
 	r.log.wantEnd(t, string(ReasonForbiddenAddress))
@@ -310,7 +310,7 @@ func TestReloadOfAddresses(t *testing.T) {
 func TestReloadWhileServing(t *testing.T) {
 	target := origin(t, echo)
 	file, path := openFile(t, yamlOf(t, target))
-	r := start(t, transports[2], &Proxy{Target: target, AllowFrom: file.Allowlist})
+	r := start(t, transports[2], &Proxy{Route: To(target), AllowFrom: file.Allowlist})
 	ctx, cancel := context.WithCancel(t.Context())
 	var others sync.WaitGroup
 	others.Go(func() { _ = file.Watch(ctx, time.Millisecond, nil) })
@@ -342,7 +342,7 @@ func TestReloadWhileServing(t *testing.T) {
 // An enclave has the targets of its own context ID.
 func TestContextIDsAtTheProxy(t *testing.T) {
 	target := origin(t, echo)
-	p := &Proxy{Target: target, Allow: mustAllow(t, target+" cid=16,18")}
+	p := &Proxy{Route: To(target), Allow: mustAllow(t, target+" cid=16,18")}
 	l, e := transports[2].listen(t)
 	var cid atomic.Uint32
 	r := startOn(t, wrapListener{l, func(conn net.Conn) net.Conn {
@@ -373,7 +373,7 @@ func TestContextIDsOverVsock(t *testing.T) {
 	needVsockLoopback(t)
 	target := origin(t, echo)
 	for cid, ok := range map[uint32]bool{vsock.Local: true, 99: false} {
-		r := start(t, transports[3], &Proxy{Target: target, Allow: mustAllow(t, fmt.Sprintf("%s cid=%d", target, cid))})
+		r := start(t, transports[3], &Proxy{Route: To(target), Allow: mustAllow(t, fmt.Sprintf("%s cid=%d", target, cid))})
 		if err := roundTrip(t.Context(), &r.Dialer, "hello"); (err == nil) != ok {
 			t.Errorf("context ID %d: %v", cid, err)
 		}

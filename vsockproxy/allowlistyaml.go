@@ -49,10 +49,10 @@ func ReadAllowlist(r io.Reader) (Allowlist, error) {
 func readBounded(r io.Reader) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(r, MaxAllowlistSize+1))
 	if err != nil {
-		return nil, &Error{Op: "parse", Reason: ReasonAllowlist, Detail: "the allowlist cannot be read", Err: err}
+		return nil, &Error{Op: "ReadAllowlist", Reason: ReasonAllowlist, Detail: "the allowlist cannot be read", Err: err}
 	}
 	if len(content) > MaxAllowlistSize {
-		return nil, &Error{Op: "parse", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist has more than %d bytes", MaxAllowlistSize)}
+		return nil, &Error{Op: "ReadAllowlist", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist has more than %d bytes", MaxAllowlistSize)}
 	}
 	return content, nil
 }
@@ -60,11 +60,11 @@ func readBounded(r io.Reader) ([]byte, error) {
 func parseAllowlistYAML(content []byte) (Allowlist, error) {
 	root, err := parseYAML(content)
 	if err != nil {
-		return Allowlist{}, &Error{Op: "parse", Reason: ReasonAllowlist, Detail: "the allowlist is not one YAML document (a pattern such as \"*.example.com\" needs its quotes)", Err: err}
+		return Allowlist{}, &Error{Op: "ReadAllowlist", Reason: ReasonAllowlist, Detail: "the allowlist is not one YAML document (a pattern such as \"*.example.com\" needs its quotes)", Err: err}
 	}
 	list, err := allowlistNode(root)
 	if err != nil {
-		return Allowlist{}, &Error{Op: "parse", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist: %v", err)}
+		return Allowlist{}, &Error{Op: "ReadAllowlist", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist: %v", err)}
 	}
 	if err := checkEntryCount(len(list)); err != nil {
 		return Allowlist{}, err
@@ -72,7 +72,7 @@ func parseAllowlistYAML(content []byte) (Allowlist, error) {
 	a := Allowlist{entries: make([]rule, len(list))}
 	for i, node := range list {
 		if a.entries[i], err = ruleOfNode(node); err != nil {
-			return Allowlist{}, &Error{Op: "parse", Reason: ReasonAllowlist, Detail: fmt.Sprintf("entry %d of the allowlist, line %d: %v", i+1, node.Line, err)}
+			return Allowlist{}, &Error{Op: "ReadAllowlist", Reason: ReasonAllowlist, Field: fmt.Sprintf("entry %d of the allowlist, line %d", i+1, node.Line), Detail: err.Error()}
 		}
 	}
 	return a, nil

@@ -154,7 +154,7 @@ func TestChaos(t *testing.T) {
 		for i := range ends {
 			ends[i] = make(chan chaosEnd, 1)
 		}
-		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
+		r := start(t, tr, &Proxy{Route: To(origin(t, func(conn *net.TCPConn) {
 			var number [4]byte
 			if _, err := io.ReadFull(conn, number[:]); err != nil {
 				return // it was cut that early
@@ -167,7 +167,7 @@ func TestChaos(t *testing.T) {
 				t.Errorf("connection %d at the target: %v", i, end.err)
 			}
 			ends[i] <- end
-		}), MaxConns: connections})
+		})), MaxConns: connections})
 		var playing sync.WaitGroup
 		for i := range connections {
 			playing.Go(func() {

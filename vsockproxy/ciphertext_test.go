@@ -46,7 +46,7 @@ func TestProxySeesCiphertextOnly(t *testing.T) {
 				l = wrapListener{l, func(conn net.Conn) net.Conn {
 					return recordedConn{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, seen}
 				}}
-				r := startOn(t, l, e, &Proxy{Target: server.Listener.Addr().String()})
+				r := startOn(t, l, e, &Proxy{Route: To(server.Listener.Addr().String())})
 
 				client := server.Client()
 				client.Transport.(*http.Transport).DialContext = r.DialContext

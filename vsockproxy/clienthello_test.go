@@ -243,7 +243,7 @@ func TestClientHelloRefusals(t *testing.T) {
 			if wire != nil || name != "" {
 				t.Errorf("a name %q or bytes beside an error", name)
 			}
-			if e.Op != "handshake" || !strings.Contains(e.Detail, test.says) {
+			if e.Op != "Serve" || e.Field != "client" || !strings.Contains(e.Detail, test.says) {
 				t.Errorf("%v; does not say %q", err, test.says)
 			}
 			if strings.ContainsAny(err.Error(), "\n\x00") {

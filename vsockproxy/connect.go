@@ -24,16 +24,33 @@ const maxDiscard = 256 << 10
 
 const endOfHead = "\r\n\r\n"
 
-// reachByConnect does what a CONNECT request asks for (RFC 9110, section 9.3.6).
-func (s *server) reachByConnect(ctx context.Context, c *connection) (net.Conn, error) {
+// byConnect leads each connection to the target that its CONNECT request names
+// (RFC 9110, section 9.3.6).
+type byConnect struct {
+	targets *targetDialer
+	patience
+}
+
+func (byConnect) String() string { return "HTTP CONNECT" }
+
+func (w byConnect) check(p *Proxy) (way, error) {
+	targets, _, err := p.targets()
+	if err != nil {
+		return nil, err
+	}
+	w.targets, w.patience = targets, patience(p.HandshakeTimeout)
+	return w, nil
+}
+
+func (w byConnect) reach(ctx context.Context, c *connection) (net.Conn, error) {
 	var t target
-	err := s.handshake(ctx, c.accepted, "CONNECT request", func() (err error) {
+	err := w.read(ctx, c.accepted, "CONNECT request", func() (err error) {
 		t, c.early, err = readConnect(c.accepted)
 		return err
 	})
 	var far net.Conn
 	if err == nil {
-		far, err = s.reachTarget(ctx, c, t)
+		far, err = w.targets.reach(ctx, c, t)
 	}
 	if err != nil {
 		refuseConnect(ctx, c.accepted, err)
@@ -229,7 +246,7 @@ func refusalStatus(err error) string {
 	if text == "" {
 		text = e.Detail
 	}
-	if e.Op == "handshake" && reason == ReasonTimeout {
+	if errors.Is(err, errUnfinished) {
 		status, text = "408", "the CONNECT request was not complete in time"
 	}
 	return status + " " + plainText(fmt.Sprintf("%s: %s", reason, text))
@@ -247,8 +264,8 @@ func plainText(s string) string {
 }
 
 // askToConnect asks the proxy at the other end of conn to connect to t. It reads
-// no byte beyond the proxy's answer. Errors are *Error with Op "connect" if they
-// are about the answer.
+// no byte beyond the proxy's answer. Errors are *Error if they are about the
+// answer.
 func askToConnect(conn net.Conn, t target) error {
 	if _, err := fmt.Fprintf(conn, "CONNECT %v HTTP/1.1\r\nHost: %v\r\n\r\n", t, t); err != nil {
 		return err
@@ -266,7 +283,8 @@ func askToConnect(conn net.Conn, t target) error {
 		return nil
 	}
 	return &Error{
-		Op:     "connect",
+		Op:     "DialContext",
+		Remote: true,
 		Reason: answerReason(code, text),
 		Detail: fmt.Sprintf("asked for %v, the proxy answered %s %+q", t, code, quoted(text)),
 	}
@@ -282,7 +300,7 @@ func readAnswerHead(r io.Reader) (string, error) {
 		_, err := io.ReadFull(r, b[:])
 		switch {
 		case endsEarly(err) && len(head) == 0:
-			return "", &Error{Op: "connect", Reason: ReasonRefused, Detail: "the connection was closed instead of answering CONNECT; has the proxy a Connect route, and what does its log say?"}
+			return "", &Error{Op: "DialContext", Reason: ReasonRefused, Detail: "the connection was closed instead of answering CONNECT; has the proxy a Connect route, and what does its log say?"}
 		case endsEarly(err):
 			return "", badAnswer("the connection was closed in the middle of the answer to CONNECT, after %+q", quoted(string(head)))
 		case err != nil:
@@ -300,7 +318,7 @@ func readAnswerHead(r io.Reader) (string, error) {
 }
 
 func badAnswer(format string, args ...any) error {
-	return &Error{Op: "connect", Reason: ReasonHandshake, Detail: fmt.Sprintf(format, args...) + "; does the proxy have a Connect route?"}
+	return &Error{Op: "DialContext", Reason: ReasonHandshake, Detail: fmt.Sprintf(format, args...) + "; does the proxy have a Connect route?"}
 }
 
 func quoted(s string) string { return s[:min(len(s), maxAnswerText)] }

@@ -69,7 +69,7 @@ func TestOnEndPeers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ends := make(chan ConnEnd, 16)
 			l := mustListen(t, TCP("127.0.0.1:0"))
-			r := startOn(t, wrapListener{l, wrap}, TCP(l.Addr().String()), &Proxy{Target: origin(t, echo), OnEnd: func(e ConnEnd) { ends <- e }})
+			r := startOn(t, wrapListener{l, wrap}, TCP(l.Addr().String()), &Proxy{Route: To(origin(t, echo)), OnEnd: func(e ConnEnd) { ends <- e }})
 			conn := r.dial(t)
 			_ = conn.CloseWrite()
 			conntest.WantCut(t, conn)
@@ -107,9 +107,9 @@ func TestLoadStats(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	allow := mustAllow(t, "a.example:443")
-	if err := (&Proxy{Target: "a.example:443", Allow: allow}).Check(); err != nil {
+	if err := (&Proxy{Route: To("a.example:443"), Allow: allow}).Check(); err != nil {
 		t.Error(err)
 	}
-	wantReason(t, (&Proxy{Target: "b.example:443", Allow: allow}).Check(), ReasonNotAllowed)
-	wantReason(t, (&Proxy{Target: "a.example:443"}).Check(), ReasonConfig)
+	wantReason(t, (&Proxy{Route: To("b.example:443"), Allow: allow}).Check(), ReasonNotAllowed)
+	wantReason(t, (&Proxy{Route: To("a.example:443")}).Check(), ReasonConfig)
 }

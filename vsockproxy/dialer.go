@@ -52,7 +52,7 @@ type Dialer struct {
 //
 // With d.Connect the parent is asked for address, "host:port" with a number for a
 // port, and DialContext returns when the parent says that it has reached it.
-// Otherwise it returns an error with Op "connect", whose Reason and Detail are the
+// Otherwise it returns an error with Remote set, whose Reason and Detail are the
 // proxy's: [ReasonNotAllowed], [ReasonResolve], [ReasonForbiddenAddress],
 // [ReasonRefused], [ReasonUnreachable], [ReasonTimeout] and so on. They help to
 // find a fault and prove nothing, because the parent can say what it likes. An
@@ -106,7 +106,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 // may take, and what the proxy will be asked for.
 func (d *Dialer) check(address string) (timeout time.Duration, asked target, bad *Error) {
 	fail := func(reason Reason, format string, args ...any) (time.Duration, target, *Error) {
-		return 0, target{}, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: reason, Detail: fmt.Sprintf(format, args...)}
+		return 0, target{}, &Error{Op: "DialContext", Endpoint: d.Endpoint, Reason: reason, Detail: fmt.Sprintf(format, args...)}
 	}
 	usual := DefaultDialTimeout
 	if d.Connect {
@@ -139,7 +139,6 @@ func connectError(ctx context.Context, e Endpoint, asked target, err error) erro
 		return said
 	}
 	failed := dialError(ctx, e, err)
-	failed.Op = "connect"
 	failed.Detail = fmt.Sprintf("the proxy has taken the connection, and not said whether it reaches %v", asked)
 	return failed
 }
@@ -171,7 +170,7 @@ func dialError(ctx context.Context, e Endpoint, err error) *Error {
 	case context.DeadlineExceeded:
 		reason = ReasonTimeout
 	}
-	return &Error{Op: "dial", Endpoint: e, Reason: reason, Detail: dialAdvice(e, reason), Err: err}
+	return &Error{Op: "DialContext", Endpoint: e, Reason: reason, Detail: dialAdvice(e, reason), Err: err}
 }
 
 func dialAdvice(e Endpoint, reason Reason) string {

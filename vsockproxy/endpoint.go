@@ -85,6 +85,30 @@ func TCP(hostport string) Endpoint {
 // IsZero reports whether e is the zero Endpoint.
 func (e Endpoint) IsZero() bool { return e == Endpoint{} }
 
+// Network returns the transport: "vsock", "hybrid", "unix" or "tcp", and the empty
+// string for the zero Endpoint.
+func (e Endpoint) Network() string {
+	switch e.kind {
+	case kindVsock:
+		return "vsock"
+	case kindHybrid:
+		return "hybrid"
+	case kindUnix:
+		return "unix"
+	case kindTCP:
+		return "tcp"
+	}
+	return ""
+}
+
+// Address returns "host:port" of a TCP endpoint, and the empty string for others.
+func (e Endpoint) Address() string {
+	if e.kind != kindTCP {
+		return ""
+	}
+	return e.where
+}
+
 // String returns the form that [ParseEndpoint] reads; for the zero Endpoint, the
 // empty string.
 func (e Endpoint) String() string {
@@ -151,7 +175,7 @@ func ParseEndpoint(s string) (Endpoint, error) {
 
 func parseError(format string, args ...any) error {
 	return &Error{
-		Op:     "parse",
+		Op:     "ParseEndpoint",
 		Reason: ReasonEndpoint,
 		Detail: fmt.Sprintf(format, args...) + "; " + acceptedForms,
 	}

@@ -129,3 +129,20 @@ func FuzzParseEndpoint(f *testing.F) {
 		}
 	})
 }
+
+func TestEndpointParts(t *testing.T) {
+	for _, test := range []struct {
+		endpoint         Endpoint
+		network, address string
+	}{
+		{Endpoint{}, "", ""},
+		{Vsock(3, 8000), "vsock", ""},
+		{HybridVsock("/run/v.sock", 8000), "hybrid", ""},
+		{Unix("/run/p.sock"), "unix", ""},
+		{TCP("[::1]:8000"), "tcp", "[::1]:8000"},
+	} {
+		if n, a := test.endpoint.Network(), test.endpoint.Address(); n != test.network || a != test.address {
+			t.Errorf("%v is %q %q", test.endpoint, n, a)
+		}
+	}
+}

@@ -18,7 +18,7 @@ func TestAllowFromIsAskedOnceAtFirst(t *testing.T) {
 	asked := 0
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	p := Proxy{Target: target, AllowFrom: func() Allowlist { asked++; return allow }}
+	p := Proxy{Route: To(target), AllowFrom: func() Allowlist { asked++; return allow }}
 	if err := p.Serve(ctx, &scriptedListener{}); err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestAllowFromIsAskedOnceAtFirst(t *testing.T) {
 
 func TestPanicOfAllowFrom(t *testing.T) {
 	l := &scriptedListener{}
-	p := Proxy{Target: "192.0.2.1:443", AllowFrom: func() Allowlist { panic("no rules") }}
+	p := Proxy{Route: To("192.0.2.1:443"), AllowFrom: func() Allowlist { panic("no rules") }}
 	e := wantReason(t, p.Serve(t.Context(), l), ReasonConfig)
 	if !strings.Contains(e.Error(), "no rules") {
 		t.Errorf("message %q does not say what the panic said", e)
@@ -79,7 +79,7 @@ func brittle(t *testing.T, tr transport, where string, p *Proxy) (r *running, co
 	l = wrapListener{l, func(conn net.Conn) net.Conn {
 		return brittleConn{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, where, armed}
 	}}
-	p.Target = origin(t, echo)
+	p.Route = To(origin(t, echo))
 	r = startOn(t, l, e, p)
 	conn = r.dial(t)
 	conntest.Write(t, conn, "hello")
@@ -144,7 +144,7 @@ func TestListenerClosedAtTheLimit(t *testing.T) {
 		}
 		l, e := tr.listen(t)
 		target := origin(t, echo)
-		p := Proxy{Target: target, Allow: mustAllow(t, target), MaxConns: 1, DrainTimeout: time.Millisecond}
+		p := Proxy{Route: To(target), Allow: mustAllow(t, target), MaxConns: 1, DrainTimeout: time.Millisecond}
 		served := make(chan error, 1)
 		go func() { served <- p.Serve(t.Context(), l) }()
 		conn, err := (&Dialer{Endpoint: e, Timeout: time.Minute}).DialContext(t.Context(), "", "")

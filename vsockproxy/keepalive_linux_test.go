@@ -14,8 +14,8 @@ import (
 // a proxy.
 func TestKeepAlive(t *testing.T) {
 	target := origin(t, echo)
-	s := mustServer(t, &Proxy{Target: target, Allow: mustAllow(t, target)})
-	out, _, err := s.dialTarget(t.Context(), s.target, source{})
+	w := toTargetOf(t, &Proxy{Route: To(target), Allow: mustAllow(t, target)})
+	out, _, err := w.targets.dial(t.Context(), w.target, source{})
 	if err != nil {
 		t.Fatal(err)
 	}

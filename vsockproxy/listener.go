@@ -28,10 +28,10 @@ import (
 // Connections from the listener have CloseWrite() error.
 func Listen(ctx context.Context, e Endpoint) (net.Listener, error) {
 	if err := e.check(); err != nil {
-		return nil, &Error{Op: "listen", Endpoint: e, Reason: ReasonEndpoint, Detail: fmt.Sprintf("%v; %s", err, acceptedForms)}
+		return nil, &Error{Op: "Listen", Endpoint: e, Reason: ReasonEndpoint, Detail: fmt.Sprintf("%v; %s", err, acceptedForms)}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, &Error{Op: "listen", Endpoint: e, Reason: reasonOf(err), Err: err}
+		return nil, &Error{Op: "Listen", Endpoint: e, Reason: reasonOf(err), Err: err}
 	}
 	var l net.Listener
 	var err error
@@ -50,7 +50,7 @@ func Listen(ctx context.Context, e Endpoint) (net.Listener, error) {
 		if errors.Is(err, unixsock.ErrPathTaken) {
 			reason = ReasonInUse
 		}
-		return nil, &Error{Op: "listen", Endpoint: e, Reason: reason, Detail: listenAdvice(e, reason), Err: err}
+		return nil, &Error{Op: "Listen", Endpoint: e, Reason: reason, Detail: listenAdvice(e, reason), Err: err}
 	}
 	return l, nil
 }

@@ -52,7 +52,7 @@ func TestChildProxy(t *testing.T) {
 		}()
 		fmt.Println(childReady + e.String())
 		p := Proxy{
-			Target: target, Allow: mustAllow(t, target),
+			Route: To(target), Allow: mustAllow(t, target),
 			Logger:   slog.New(slog.NewJSONHandler(io.Discard, nil)),
 			MaxConns: 100_000, IdleTimeout: time.Hour,
 			// Nobody leaves connections open, so one that is cut is a mistake, which

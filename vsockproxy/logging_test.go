@@ -39,7 +39,7 @@ func TestLogPanicsAreContained(t *testing.T) {
 			lines := make(chan string, 16)
 			target := origin(t, echo)
 			p := &Proxy{
-				Target:       target,
+				Route:        To(target),
 				Allow:        mustAllow(t, target),
 				MaxConns:     1,
 				DrainTimeout: time.Millisecond,

@@ -96,7 +96,10 @@ func (c *proxyV2Conn) settle() error {
 		if time.Now().Before(c.limit) {
 			return err
 		}
-		err = &Error{Op: "handshake", Reason: ReasonTimeout, Detail: fmt.Sprintf("the PROXY header has not come within %v; does the parent's proxy write one (ToEnclaveProxyV2)?", c.timeout)}
+		err = &Error{Op: "Read", Reason: ReasonTimeout, Field: "PROXY header", Detail: fmt.Sprintf("the PROXY header has not come within %v; does the parent's proxy write one (ToEnclaveProxyV2)?", c.timeout)}
+	}
+	if e, ok := err.(*Error); ok {
+		e.Op, e.Field = "Read", "PROXY header"
 	}
 	c.client, c.err, c.header = client, err, nil
 

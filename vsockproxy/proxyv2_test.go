@@ -125,7 +125,7 @@ func TestAcceptProxyV2Refusals(t *testing.T) {
 			for range 2 {
 				n, err := conn.Read(make([]byte, 100))
 				e := wantReason(t, err, ReasonProxyHeader)
-				if n != 0 || e.Op != "handshake" || !strings.Contains(e.Error(), test.says) {
+				if n != 0 || e.Op != "Read" || !strings.Contains(e.Error(), test.says) {
 					t.Errorf("%d, %v; does not say %q", n, e, test.says)
 				}
 			}

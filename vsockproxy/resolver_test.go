@@ -359,7 +359,7 @@ func TestCacheConfiguration(t *testing.T) {
 		_, err := bad.LookupNetIP(t.Context(), "ip", "a.example.")
 		wantReason(t, err, ReasonConfig)
 		// A proxy says so before it accepts.
-		_, err = (&Proxy{Target: "a.example:443", Allow: mustAllow(t, "a.example:443"), Resolver: bad}).newServer()
+		_, err = (&Proxy{Route: To("a.example:443"), Allow: mustAllow(t, "a.example:443"), Resolver: bad}).newServer()
 		wantReason(t, err, ReasonConfig)
 	}
 	testCache(t, func(c cacheTest) {

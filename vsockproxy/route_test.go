@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -34,8 +35,6 @@ func TestServeRefusesBadRoutes(t *testing.T) {
 		reason Reason
 		says   string
 	}{
-		{"target and route", Proxy{Allow: allow, Target: good, Route: Connect()}, ReasonConfig, "both"},
-		{"target and the same route", Proxy{Allow: allow, Target: good, Route: To(good)}, ReasonConfig, "both"},
 		{"To nothing", Proxy{Allow: allow, Route: To("")}, ReasonConfig, "Proxy.Route"},
 		{"To no port", Proxy{Allow: allow, Route: To("a.example")}, ReasonConfig, "Proxy.Route"},
 		{"To what is not listed", Proxy{Allow: allow, Route: To("a.example:443")}, ReasonNotAllowed, "a.example:443"},
@@ -122,11 +121,11 @@ func eachRoute(t *testing.T, test func(t *testing.T, begin func(t *testing.T, p 
 			name := "name.example:" + portOf(t, target)
 			p.Allow = mustAllow(t, name, target)
 			p.Resolver = fakeDNS{"name.example": {"127.0.0.1"}}
-			switch p.Route.kind {
-			case routeTo:
+			switch p.Route.way.(type) {
+			case toTarget:
 				p.Route = To(name)
-			case routeServerName:
-				p.Route.port = mustTarget(t, target).port
+			case byServerName:
+				p.Route = ServerName(mustTarget(t, target).port)
 			}
 			return start(t, chopped(tr), p), name
 		}
@@ -176,7 +175,7 @@ func eachRoute(t *testing.T, test func(t *testing.T, begin func(t *testing.T, p 
 					p.Route = route(enclave)
 					r := startInbound(t, p)
 					preface := []byte(nil)
-					if p.Route.kind == routeToEnclaveProxyV2 {
+					if p.Route.way.(intoEnclave).header {
 						preface = make([]byte, 28)
 					}
 					return &routed{running: r, dial: r.plainDial, preface: preface}
@@ -531,7 +530,7 @@ func TestMaxConnsPerCID(t *testing.T) {
 	cids := make(chan uint32, 1)
 	l, e := transports[1].listen(t)
 	l = wrapListener{l, func(conn net.Conn) net.Conn { return fromCID{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, <-cids} }}
-	r := startOn(t, l, e, &Proxy{Target: origin(t, echo), MaxConnsPerCID: 2})
+	r := startOn(t, l, e, &Proxy{Route: To(origin(t, echo)), MaxConnsPerCID: 2})
 	from := func(cid uint32) conntest.Duplex {
 		cids <- cid
 		return r.plainDial(t)
@@ -563,22 +562,22 @@ func TestMaxConnsPerCID(t *testing.T) {
 }
 
 func TestMaxConnsPerCIDForgets(t *testing.T) {
-	s := mustServer(t, &Proxy{Target: "192.0.2.1:1", Allow: mustAllow(t, "192.0.2.1:1"), MaxConnsPerCID: 1})
+	a := newAdmission(1, 1, slog.New(slog.DiscardHandler))
 	for cid := range uint32(100) {
-		leave, err := s.admit(&connection{accepted: fromCID{cid: cid}})
+		leave, err := a.admit(fromCID{cid: cid})
 		if err != nil {
 			t.Fatal(err)
 		}
 		leave()
 	}
-	if len(s.perCID) != 0 {
-		t.Errorf("%d context IDs are remembered for ever", len(s.perCID))
+	if len(a.perCID) != 0 {
+		t.Errorf("%d context IDs are remembered for ever", len(a.perCID))
 	}
 }
 
 // The same over the real thing, where there is one.
 func TestMaxConnsPerCIDOverVsock(t *testing.T) {
-	r := start(t, transports[3], &Proxy{Target: origin(t, echo), MaxConnsPerCID: 1})
+	r := start(t, transports[3], &Proxy{Route: To(origin(t, echo)), MaxConnsPerCID: 1})
 	conn := r.plainDial(t)
 	conntest.Write(t, conn, "hello")
 	conntest.WantRead(t, conn, "hello")
@@ -605,7 +604,7 @@ func TestMaxLifetime(t *testing.T) {
 
 // A lifetime that is not over changes nothing.
 func TestMaxLifetimeNotReached(t *testing.T) {
-	r := start(t, transports[1], &Proxy{Target: origin(t, echo), MaxLifetime: 1<<63 - 1})
+	r := start(t, transports[1], &Proxy{Route: To(origin(t, echo)), MaxLifetime: 1<<63 - 1})
 	if err := roundTrip(t.Context(), &r.Dialer, "hello"); err != nil {
 		t.Error(err)
 	}

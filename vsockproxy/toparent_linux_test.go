@@ -75,7 +75,7 @@ func inFreshNetwork(t *testing.T) {
 		unprivileged <- err
 	}()
 	e := wantReason(t, <-unprivileged, ReasonPermission)
-	if e.Op != "loopback" || !errors.Is(e, syscall.EPERM) {
+	if e.Op != "ListenLoopback" || !errors.Is(e, syscall.EPERM) {
 		t.Errorf("%v, want Op loopback and EPERM", e)
 	}
 

@@ -59,7 +59,7 @@ func TestToParent(t *testing.T) {
 				server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "from far away") }))
 				t.Cleanup(server.Close)
 				target := server.Listener.Addr().String()
-				outside := &Proxy{Target: target}
+				outside := &Proxy{Route: To(target)}
 				if connect {
 					outside = &Proxy{Route: Connect(), Allow: mustAllow(t, target)}
 				}
@@ -147,7 +147,7 @@ func TestListenLoopback(t *testing.T) {
 		"[::1%lo]:443", "127.0.0.1:65536", "127.0.0.1:https", "[2001:db8::1]:443", "[::ffff:192.0.2.1]:443",
 	} {
 		l, err := ListenLoopback(t.Context(), bad)
-		if e := wantReason(t, err, ReasonEndpoint); e.Op != "listen" || l != nil {
+		if e := wantReason(t, err, ReasonEndpoint); e.Op != "ListenLoopback" || l != nil {
 			t.Errorf("%q: %v, %v", bad, l, err)
 		}
 	}

@@ -27,8 +27,8 @@ func TestNamesAreAbsolute(t *testing.T) {
 		strings.Repeat(strings.Repeat("a", 62)+".", 4) + "b:443": strings.Repeat(strings.Repeat("a", 62)+".", 4) + "b.", // the longest
 	} {
 		asked := make(recordingDNS, 1)
-		s := mustServer(t, &Proxy{Target: target, Allow: mustAllow(t, target), Resolver: asked})
-		_, err := s.resolve(t.Context(), s.target, source{})
+		w := toTargetOf(t, &Proxy{Route: To(target), Allow: mustAllow(t, target), Resolver: asked})
+		_, err := w.targets.resolve(t.Context(), w.target, source{})
 		wantReason(t, err, ReasonResolve)
 		if got := <-asked; got != want {
 			t.Errorf("target %s: the resolver was asked for %q, want %q", target, got, want)
@@ -39,8 +39,8 @@ func TestNamesAreAbsolute(t *testing.T) {
 // Who writes "localhost" learns why it is not found.
 func TestOneLabelIsExplained(t *testing.T) {
 	for target, explained := range map[string]bool{"localhost:443": true, "kms.example:443": false} {
-		s := mustServer(t, &Proxy{Target: target, Allow: mustAllow(t, target), Resolver: fakeDNS{}})
-		_, err := s.resolve(t.Context(), s.target, source{})
+		w := toTargetOf(t, &Proxy{Route: To(target), Allow: mustAllow(t, target), Resolver: fakeDNS{}})
+		_, err := w.targets.resolve(t.Context(), w.target, source{})
 		wantReason(t, err, ReasonResolve)
 		if strings.Contains(err.Error(), "one label") != explained {
 			t.Errorf("target %s: %v", target, err)
@@ -48,13 +48,14 @@ func TestOneLabelIsExplained(t *testing.T) {
 	}
 }
 
-func mustServer(t *testing.T, p *Proxy) *server {
+// toTargetOf returns the dialer and the target of a proxy with the route To.
+func toTargetOf(t *testing.T, p *Proxy) toTarget {
 	t.Helper()
 	s, err := p.newServer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return s.way.(toTarget)
 }
 
 // Once a name was known, its connections outlast the DNS; those to other names
@@ -64,7 +65,7 @@ func TestConnectionsOutlastTheDNS(t *testing.T) {
 	name := net.JoinHostPort("name.example", portOf(t, target))
 	up := &upstream{answer: answers("127.0.0.1")}
 	p := &Proxy{
-		Target:   name,
+		Route:    To(name),
 		Allow:    mustAllow(t, name, target),
 		Resolver: &CachingResolver{Resolver: up, TTL: 1}, // nothing is fresh
 	}
@@ -83,8 +84,8 @@ func TestConnectionsOutlastTheDNS(t *testing.T) {
 
 // A proxy that is given no resolver has one that remembers.
 func TestDefaultResolver(t *testing.T) {
-	s := mustServer(t, &Proxy{Target: "a.example:443", Allow: mustAllow(t, "a.example:443")})
-	if _, ok := s.resolver.(*CachingResolver); !ok {
-		t.Errorf("the resolver is %T", s.resolver)
+	w := toTargetOf(t, &Proxy{Route: To("a.example:443"), Allow: mustAllow(t, "a.example:443")})
+	if _, ok := w.targets.resolver.(*CachingResolver); !ok {
+		t.Errorf("the resolver is %T", w.targets.resolver)
 	}
 }
