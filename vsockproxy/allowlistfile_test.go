@@ -63,7 +63,7 @@ func TestOpenAllowlistFileErrors(t *testing.T) {
 		if file != nil {
 			t.Error("a file beside an error")
 		}
-		e := wantReason(t, err, ReasonAllowlist)
+		e := wantReason(t, err, ReasonInvalidAllowlist)
 		if !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "list.yaml") {
 			t.Errorf("%v does not say %q, and in which file", err, says)
 		}
@@ -86,8 +86,8 @@ func TestOpenAllowlistFileErrors(t *testing.T) {
 // The zero value is safe.
 func TestZeroAllowlistFile(t *testing.T) {
 	var file AllowlistFile
-	wantReason(t, (&Proxy{Route: To("a.example:443"), AllowFrom: file.Allowlist}).Serve(t.Context(), &scriptedListener{}), ReasonConfig)
-	wantReason(t, file.Reload(), ReasonAllowlist)
+	wantReason(t, (&Proxy{Route: To("a.example:443"), AllowFrom: file.Allowlist}).Serve(t.Context(), &scriptedListener{}), ReasonInvalidOptions)
+	wantReason(t, file.Reload(), ReasonInvalidAllowlist)
 	if n := len(file.Allowlist().Entries()); n != 0 {
 		t.Errorf("%d entries", n)
 	}
@@ -97,8 +97,8 @@ func TestBadReloadKeepsTheRules(t *testing.T) {
 	file, path := openFile(t, yamlOf(t, "a.example:443"))
 	for _, bad := range []string{"", "allowlist: []", "allowlist: [{address: b.example, port: 0}]", "allowlist:\n- {address: b.example, po"} {
 		mustWriteFile(t, path, bad)
-		wantReason(t, file.Reload(), ReasonAllowlist)
-		wantReason(t, file.Err(), ReasonAllowlist)
+		wantReason(t, file.Reload(), ReasonInvalidAllowlist)
+		wantReason(t, file.Err(), ReasonInvalidAllowlist)
 		if got := file.Allowlist().Entries(); !slices.Equal(got, []string{"a.example:443"}) {
 			t.Errorf("after %q: %q", bad, got)
 		}
@@ -106,7 +106,7 @@ func TestBadReloadKeepsTheRules(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	wantReason(t, file.Reload(), ReasonAllowlist)
+	wantReason(t, file.Reload(), ReasonInvalidAllowlist)
 	mustWriteFile(t, path, yamlOf(t, "b.example:443"))
 	if err := file.Reload(); err != nil || file.Err() != nil {
 		t.Errorf("%v, %v", err, file.Err())
@@ -163,7 +163,7 @@ func TestWatchPolls(t *testing.T) {
 	if line["level"] != "ERROR" || !strings.Contains(line["error"].(string), "empty") {
 		t.Errorf("line %v", line)
 	}
-	wantReason(t, file.Err(), ReasonAllowlist)
+	wantReason(t, file.Err(), ReasonInvalidAllowlist)
 	quiet()
 
 	// So is that the file is gone, and that the rules in force are back.
@@ -216,7 +216,7 @@ func TestWatchPolls(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	var file AllowlistFile
-	wantReason(t, file.Watch(t.Context(), -1, nil), ReasonConfig)
+	wantReason(t, file.Watch(t.Context(), -1, nil), ReasonInvalidOptions)
 	synctest.Test(t, func(t *testing.T) {
 		file, path := openFile(t, yamlOf(t, "a.example:443"))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -267,7 +267,7 @@ func TestReloadUnderOpenConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustWriteFile(t, path, "allowlist: [")
-		wantReason(t, file.Reload(), ReasonAllowlist)
+		wantReason(t, file.Reload(), ReasonInvalidAllowlist)
 		if err := roundTrip(t.Context(), &r.Dialer, "three"); err != nil {
 			t.Error(err)
 		}

@@ -241,7 +241,7 @@ func TestAddressFamilies(t *testing.T) {
 			t.Errorf("%s, %v: %v", test.target, test.family, err)
 		}
 		if err != nil {
-			wantReason(t, err, ReasonConfig)
+			wantReason(t, err, ReasonInvalidOptions)
 		}
 	}
 }

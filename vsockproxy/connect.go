@@ -99,19 +99,19 @@ func readConnectHead(r io.Reader) (head string, early []byte, err error) {
 		}
 		for i := had; i < n; i++ {
 			if buf[i] == '\n' && (i == 0 || buf[i-1] != '\r') {
-				return "", nil, malformed(ReasonConnect, "a line of the request ends without a carriage return")
+				return "", nil, malformed(ReasonInvalidConnect, "a line of the request ends without a carriage return")
 			}
 		}
 		switch {
 		case endsEarly(err) && n == 0:
-			return "", nil, malformed(ReasonConnect, "the client left without a word")
+			return "", nil, malformed(ReasonInvalidConnect, "the client left without a word")
 		case endsEarly(err):
-			return "", nil, malformed(ReasonConnect, "the client left in the middle of its CONNECT request")
+			return "", nil, malformed(ReasonInvalidConnect, "the client left in the middle of its CONNECT request")
 		case err != nil:
 			return "", nil, err
 		}
 	}
-	return "", nil, malformed(ReasonConnect, "the request is longer than %d bytes", MaxConnectRequest)
+	return "", nil, malformed(ReasonInvalidConnect, "the request is longer than %d bytes", MaxConnectRequest)
 }
 
 // checkMethod checks as much of the method as there is.
@@ -119,9 +119,9 @@ func checkMethod(request []byte) error {
 	const method = "CONNECT "
 	if n := min(len(request), len(method)); string(request[:n]) != method[:n] {
 		if request[0] == recordHandshake {
-			return malformed(ReasonConnect, "the client speaks TLS without a CONNECT request before it; set Dialer.Connect in the enclave, or use another route")
+			return malformed(ReasonInvalidConnect, "the client speaks TLS without a CONNECT request before it; set Dialer.Connect in the enclave, or use another route")
 		}
-		return malformed(ReasonConnect, "the request is not CONNECT host:port HTTP/1.1")
+		return malformed(ReasonInvalidConnect, "the request is not CONNECT host:port HTTP/1.1")
 	}
 	return nil
 }
@@ -132,23 +132,23 @@ func parseConnect(head string) (target, error) {
 	lines := strings.Split(head, "\r\n")
 	request := strings.Split(lines[0], " ")
 	if len(request) != 3 || request[0] != "CONNECT" {
-		return target{}, malformed(ReasonConnect, "the request line is not CONNECT host:port HTTP/1.1")
+		return target{}, malformed(ReasonInvalidConnect, "the request line is not CONNECT host:port HTTP/1.1")
 	}
 	if v := request[2]; v != "HTTP/1.1" && v != "HTTP/1.0" {
-		return target{}, malformed(ReasonConnect, "the version is neither HTTP/1.1 nor HTTP/1.0")
+		return target{}, malformed(ReasonInvalidConnect, "the version is neither HTTP/1.1 nor HTTP/1.0")
 	}
 	for i, line := range lines[1:] {
 		if err := checkField(line); err != nil {
-			return target{}, malformed(ReasonConnect, "header field %d: %v", i+1, err)
+			return target{}, malformed(ReasonInvalidConnect, "header field %d: %v", i+1, err)
 		}
 	}
 	// Before case is folded: outside ASCII there are letters that fold into it.
 	if !isPrintableASCII(request[1]) {
-		return target{}, malformed(ReasonConnect, "the target has bytes that are not printable ASCII")
+		return target{}, malformed(ReasonInvalidConnect, "the target has bytes that are not printable ASCII")
 	}
 	t, err := parseTarget(request[1])
 	if err != nil {
-		return target{}, malformed(ReasonConnect, "the target %v", strings.TrimPrefix(err.Error(), "the target "))
+		return target{}, malformed(ReasonInvalidConnect, "the target %v", strings.TrimPrefix(err.Error(), "the target "))
 	}
 	return t, nil
 }
@@ -220,7 +220,7 @@ func refuseConnect(ctx context.Context, client net.Conn, err error) {
 // the fault without giving addresses of the parent's network away. Those are in
 // the log.
 var refusals = map[Reason]struct{ status, text string }{
-	ReasonConnect:          {"400", ""}, // the error quotes what the client sent
+	ReasonInvalidConnect:   {"400", ""}, // the error quotes what the client sent
 	ReasonNotAllowed:       {"403", ""}, // the same whether or not others may reach it
 	ReasonForbiddenAddress: {"502", "the name leads to no address that the proxy may connect to; its log says why"},
 	ReasonResolve:          {"502", "the proxy cannot resolve the name"},
@@ -318,7 +318,7 @@ func readAnswerHead(r io.Reader) (string, error) {
 }
 
 func badAnswer(format string, args ...any) error {
-	return &Error{Op: "DialContext", Reason: ReasonHandshake, Detail: fmt.Sprintf(format, args...) + "; does the proxy have a Connect route?"}
+	return &Error{Op: "DialContext", Reason: ReasonInvalidHandshake, Detail: fmt.Sprintf(format, args...) + "; does the proxy have a Connect route?"}
 }
 
 func quoted(s string) string { return s[:min(len(s), maxAnswerText)] }
@@ -347,7 +347,7 @@ func answerReason(code, text string) Reason {
 	}
 	switch code {
 	case "400":
-		return ReasonConnect
+		return ReasonInvalidConnect
 	case "403":
 		return ReasonNotAllowed
 	case "408", "504":

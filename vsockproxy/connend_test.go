@@ -111,5 +111,5 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 	wantReason(t, (&Proxy{Route: To("b.example:443"), Allow: allow}).Check(), ReasonNotAllowed)
-	wantReason(t, (&Proxy{Route: To("a.example:443")}).Check(), ReasonConfig)
+	wantReason(t, (&Proxy{Route: To("a.example:443")}).Check(), ReasonInvalidOptions)
 }

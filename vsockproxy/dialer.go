@@ -56,7 +56,7 @@ type Dialer struct {
 // proxy's: [ReasonNotAllowed], [ReasonResolve], [ReasonForbiddenAddress],
 // [ReasonRefused], [ReasonUnreachable], [ReasonTimeout] and so on. They help to
 // find a fault and prove nothing, because the parent can say what it likes. An
-// address that is not host:port fails with [ReasonConnect].
+// address that is not host:port fails with [ReasonInvalidConnect].
 //
 // An address with port 80 ("http") is refused with [ReasonPlaintext], before
 // anything is dialled. It means that an HTTP client follows an http URL, perhaps
@@ -114,17 +114,17 @@ func (d *Dialer) check(address string) (timeout time.Duration, asked target, bad
 	}
 	timeout, err := durationOr("Dialer.Timeout", d.Timeout, usual)
 	if err != nil {
-		return fail(ReasonConfig, "%v", err)
+		return fail(ReasonInvalidOptions, "%v", err)
 	}
 	if err := d.Endpoint.checkDial(); err != nil {
-		return fail(ReasonEndpoint, "%v; %s", err, acceptedForms)
+		return fail(ReasonInvalidEndpoint, "%v; %s", err, acceptedForms)
 	}
 	if isPlainHTTP(address) {
 		return fail(ReasonPlaintext, "%q is a port for HTTP without TLS, which the parent could read and change; use an https URL, and do not follow redirects to http", address)
 	}
 	if d.Connect {
 		if asked, err = parseTarget(address); err != nil {
-			return fail(ReasonConnect, "%v", err)
+			return fail(ReasonInvalidConnect, "%v", err)
 		}
 	}
 	return timeout, asked, nil
@@ -203,7 +203,7 @@ func dialAdvice(e Endpoint, reason Reason) string {
 		return "this process may not write to the socket; the proxy creates it for its own user only"
 	case ReasonUnsupported:
 		return "this system has no AF_VSOCK; use a hybrid, unix or tcp endpoint"
-	case ReasonHandshake:
+	case ReasonInvalidHandshake:
 		return "the peer does not answer CONNECT with OK; is the endpoint plain unix rather than hybrid?"
 	}
 	return ""

@@ -47,7 +47,7 @@ const (
 
 // Endpoint is one end of the channel between an enclave and its parent. It is a
 // comparable value and safe to copy. The zero Endpoint is nowhere: dialling it
-// or listening on it fails with [ReasonEndpoint].
+// or listening on it fails with [ReasonInvalidEndpoint].
 //
 // Constructors do not fail; what they were given is checked on use. Values from
 // [ParseEndpoint] have been checked.
@@ -141,7 +141,7 @@ func escapePath(path string) string {
 //	tcp://HOST:PORT
 //
 // Numbers are decimal without sign or leading zeros. The error, always an *Error
-// with [ReasonEndpoint], names the part that was wrong.
+// with [ReasonInvalidEndpoint], names the part that was wrong.
 func ParseEndpoint(s string) (Endpoint, error) {
 	if len(s) > MaxEndpointLength {
 		return Endpoint{}, parseError("the text is %d bytes long; the limit is %d", len(s), MaxEndpointLength)
@@ -176,7 +176,7 @@ func ParseEndpoint(s string) (Endpoint, error) {
 func parseError(format string, args ...any) error {
 	return &Error{
 		Op:     "ParseEndpoint",
-		Reason: ReasonEndpoint,
+		Reason: ReasonInvalidEndpoint,
 		Detail: fmt.Sprintf(format, args...) + "; " + acceptedForms,
 	}
 }

@@ -92,7 +92,7 @@ func TestParseEndpointErrors(t *testing.T) {
 		if !e.IsZero() {
 			t.Errorf("ParseEndpoint(%q) returned %v beside an error", text, e)
 		}
-		wantReason(t, err, ReasonEndpoint)
+		wantReason(t, err, ReasonInvalidEndpoint)
 		for _, part := range []string{says, acceptedForms} {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("ParseEndpoint(%q): %v; does not say %q", text, err, part)
@@ -111,7 +111,7 @@ func FuzzParseEndpoint(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		e, err := ParseEndpoint(s)
 		if err != nil {
-			wantReason(t, err, ReasonEndpoint)
+			wantReason(t, err, ReasonInvalidEndpoint)
 			if !e.IsZero() {
 				t.Fatalf("%v beside %v", e, err)
 			}

@@ -21,17 +21,17 @@ func (r Reason) Error() string { return string(r) }
 
 // The reasons an [Error] can carry.
 const (
-	// ReasonEndpoint: the endpoint is malformed, empty, or cannot be used for
+	// ReasonInvalidEndpoint: the endpoint is malformed, empty, or cannot be used for
 	// this operation (a wildcard CID cannot be dialled, for example).
-	ReasonEndpoint Reason = "bad-endpoint"
-	// ReasonConfig: a field of Dialer or Proxy has a value that makes no sense.
-	ReasonConfig Reason = "bad-config"
+	ReasonInvalidEndpoint Reason = "invalid-endpoint"
+	// ReasonInvalidOptions: a field of Dialer or Proxy has a value that makes no sense.
+	ReasonInvalidOptions Reason = "invalid-options"
 	// ReasonPlaintext: the address given to a Dialer has port 80, the port of
 	// HTTP without TLS.
 	ReasonPlaintext Reason = "plaintext"
-	// ReasonAllowlist: an allowlist entry is malformed, the list is empty, or its
+	// ReasonInvalidAllowlist: an allowlist entry is malformed, the list is empty, or its
 	// file cannot be read.
-	ReasonAllowlist Reason = "bad-allowlist"
+	ReasonInvalidAllowlist Reason = "invalid-allowlist"
 	// ReasonNotAllowed: the target is not on the allowlist, or not for who asks.
 	ReasonNotAllowed Reason = "not-allowed"
 	// ReasonForbiddenAddress: a name resolved only to addresses that a proxy
@@ -55,26 +55,26 @@ const (
 	ReasonPermission Reason = "permission"
 	// ReasonInUse: another socket or file already has the address.
 	ReasonInUse Reason = "address-in-use"
-	// ReasonHandshake: the peer does not speak the hybrid vsock handshake, or
+	// ReasonInvalidHandshake: the peer does not speak the hybrid vsock handshake, or
 	// does not answer CONNECT as an HTTP proxy does.
-	ReasonHandshake Reason = "bad-handshake"
-	// ReasonConnect: a CONNECT request, or the address to make one for, is
+	ReasonInvalidHandshake Reason = "invalid-handshake"
+	// ReasonInvalidConnect: a CONNECT request, or the address to make one for, is
 	// malformed.
-	ReasonConnect Reason = "bad-connect"
-	// ReasonClientHello: a connection does not begin with a TLS ClientHello, or
+	ReasonInvalidConnect Reason = "invalid-connect"
+	// ReasonInvalidClientHello: a connection does not begin with a TLS ClientHello, or
 	// with a malformed, unfinished or too long one.
-	ReasonClientHello Reason = "bad-client-hello"
+	ReasonInvalidClientHello Reason = "invalid-client-hello"
 	// ReasonNoServerName: the ClientHello names no server.
 	ReasonNoServerName Reason = "no-server-name"
-	// ReasonServerName: the server name in the ClientHello is not a DNS name as
+	// ReasonInvalidServerName: the server name in the ClientHello is not a DNS name as
 	// TLS writes it: an IP address, one with a final dot, two names.
-	ReasonServerName Reason = "bad-server-name"
+	ReasonInvalidServerName Reason = "invalid-server-name"
 	// ReasonEncryptedHello: the ClientHello is an encrypted one (ECH), whose
 	// server cannot be seen.
 	ReasonEncryptedHello Reason = "encrypted-client-hello"
-	// ReasonProxyHeader: a connection does not begin with a proper PROXY header of
+	// ReasonInvalidProxyHeader: a connection does not begin with a proper PROXY header of
 	// version 2.
-	ReasonProxyHeader Reason = "bad-proxy-header"
+	ReasonInvalidProxyHeader Reason = "invalid-proxy-header"
 	// ReasonLimit: the peer has as many connections open as it may.
 	ReasonLimit Reason = "connection-limit"
 	// ReasonListener: the listener of a Proxy was closed or broke for good.

@@ -138,7 +138,7 @@ func ExampleParseEndpoint() {
 	fmt.Println(err)
 	// Output:
 	// true <nil>
-	// vsockproxy: ParseEndpoint: bad-endpoint: "vsock://parent:8000": context ID "parent" is not a decimal number between 0 and 4294967295; accepted forms: vsock://3:8000  hybrid:///run/v.sock?port=8000  unix:///run/p.sock  tcp://127.0.0.1:8000
+	// vsockproxy: ParseEndpoint: invalid-endpoint: "vsock://parent:8000": context ID "parent" is not a decimal number between 0 and 4294967295; accepted forms: vsock://3:8000  hybrid:///run/v.sock?port=8000  unix:///run/p.sock  tcp://127.0.0.1:8000
 }
 
 func ExampleParseAllowlist() {
@@ -161,7 +161,7 @@ func ExampleParseAllowlist() {
 	// *.example.com:8000-8100 cid=16,17
 	// 10.0.3.0/24:443
 	// [2600:1f18::]:443
-	// vsockproxy: ParseAllowlist: bad-allowlist: entry 2 of the allowlist: "*.co.uk:443": anybody can register a name below co.uk, so the pattern permits everybody's; add the label of the owner that is meant
+	// vsockproxy: ParseAllowlist: invalid-allowlist: entry 2 of the allowlist: "*.co.uk:443": anybody can register a name below co.uk, so the pattern permits everybody's; add the label of the owner that is meant
 }
 
 func ExampleReadAllowlist() {
@@ -179,7 +179,7 @@ allowlist:
 	fmt.Println(err)
 	// Output:
 	// [kms.eu-west-1.amazonaws.com:443 *.example.com:8000-8100 cid=16,17] <nil>
-	// vsockproxy: ReadAllowlist: bad-allowlist: entry 1 of the allowlist, line 3: kms.eu-west-1.amazonaws.com: port "65979" is not a decimal number between 1 and 65535
+	// vsockproxy: ReadAllowlist: invalid-allowlist: entry 1 of the allowlist, line 3: kms.eu-west-1.amazonaws.com: port "65979" is not a decimal number between 1 and 65535
 }
 
 // Rules from a file, which is loaded anew when it changes. A program that has

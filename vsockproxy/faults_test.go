@@ -30,7 +30,7 @@ func TestAllowFromIsAskedOnceAtFirst(t *testing.T) {
 func TestPanicOfAllowFrom(t *testing.T) {
 	l := &scriptedListener{}
 	p := Proxy{Route: To("192.0.2.1:443"), AllowFrom: func() Allowlist { panic("no rules") }}
-	e := wantReason(t, p.Serve(t.Context(), l), ReasonConfig)
+	e := wantReason(t, p.Serve(t.Context(), l), ReasonInvalidOptions)
 	if !strings.Contains(e.Error(), "no rules") {
 		t.Errorf("message %q does not say what the panic said", e)
 	}

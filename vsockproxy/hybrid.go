@@ -67,17 +67,17 @@ func askForPort(conn net.Conn, port uint32) error {
 		if line == "" {
 			return &handshakeError{ReasonRefused, errors.New("the connection was closed instead of answering CONNECT")}
 		}
-		return &handshakeError{ReasonHandshake, fmt.Errorf("the connection was closed in the middle of the answer %q", line)}
+		return &handshakeError{ReasonInvalidHandshake, fmt.Errorf("the connection was closed in the middle of the answer %q", line)}
 	}
 	if err != nil {
 		return err
 	}
 	hostPort, ok := strings.CutPrefix(line, "OK ")
 	if !ok {
-		return &handshakeError{ReasonHandshake, fmt.Errorf("the answer to CONNECT is %q, not OK and a port", line)}
+		return &handshakeError{ReasonInvalidHandshake, fmt.Errorf("the answer to CONNECT is %q, not OK and a port", line)}
 	}
 	if _, err := parseUint32("host port", hostPort); err != nil {
-		return &handshakeError{ReasonHandshake, fmt.Errorf("the answer to CONNECT is %q: %w", line, err)}
+		return &handshakeError{ReasonInvalidHandshake, fmt.Errorf("the answer to CONNECT is %q: %w", line, err)}
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func readLine(r io.Reader) (string, error) {
 			return string(line[:n]), nil
 		}
 	}
-	return "", &handshakeError{ReasonHandshake, fmt.Errorf("no newline within %d bytes", maxHandshakeLine)}
+	return "", &handshakeError{ReasonInvalidHandshake, fmt.Errorf("no newline within %d bytes", maxHandshakeLine)}
 }
 
 // hybridListener answers CONNECT on a Unix socket. Handshakes run beside the

@@ -141,13 +141,13 @@ func TestHybridDialAnswers(t *testing.T) {
 		{"good", "OK 1073741824\n", ""},
 		{"stream in the same packet", "OK 1\nworld", ""},
 		{"closed", "", ReasonRefused},
-		{"closed in the middle", "OK 10", ReasonHandshake},
-		{"no port", "OK\n", ReasonHandshake},
-		{"not a port", "OK x\n", ReasonHandshake},
-		{"port too large", "OK 4294967296\n", ReasonHandshake},
-		{"error text", "ERR no such port\n", ReasonHandshake},
-		{"other protocol", "HTTP/1.1 400 Bad Request\r\n\r\n", ReasonHandshake},
-		{"never a newline", strings.Repeat("x", 1000), ReasonHandshake},
+		{"closed in the middle", "OK 10", ReasonInvalidHandshake},
+		{"no port", "OK\n", ReasonInvalidHandshake},
+		{"not a port", "OK x\n", ReasonInvalidHandshake},
+		{"port too large", "OK 4294967296\n", ReasonInvalidHandshake},
+		{"error text", "ERR no such port\n", ReasonInvalidHandshake},
+		{"other protocol", "HTTP/1.1 400 Bad Request\r\n\r\n", ReasonInvalidHandshake},
+		{"never a newline", strings.Repeat("x", 1000), ReasonInvalidHandshake},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e := HybridVsock(conntest.SocketPath(t), 52)

@@ -28,7 +28,7 @@ import (
 // Connections from the listener have CloseWrite() error.
 func Listen(ctx context.Context, e Endpoint) (net.Listener, error) {
 	if err := e.check(); err != nil {
-		return nil, &Error{Op: "Listen", Endpoint: e, Reason: ReasonEndpoint, Detail: fmt.Sprintf("%v; %s", err, acceptedForms)}
+		return nil, &Error{Op: "Listen", Endpoint: e, Reason: ReasonInvalidEndpoint, Detail: fmt.Sprintf("%v; %s", err, acceptedForms)}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, &Error{Op: "Listen", Endpoint: e, Reason: reasonOf(err), Err: err}

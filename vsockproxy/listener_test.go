@@ -224,9 +224,9 @@ func TestListenErrors(t *testing.T) {
 		endpoint Endpoint
 		reason   Reason
 	}{
-		{"zero", Endpoint{}, ReasonEndpoint},
-		{"hybrid port 0", HybridVsock("/run/v.sock", 0), ReasonEndpoint},
-		{"any port by number", Vsock(AnyCID, portAny), ReasonEndpoint},
+		{"zero", Endpoint{}, ReasonInvalidEndpoint},
+		{"hybrid port 0", HybridVsock("/run/v.sock", 0), ReasonInvalidEndpoint},
+		{"any port by number", Vsock(AnyCID, portAny), ReasonInvalidEndpoint},
 		{"no directory", Unix("/nonexistent/directory/p.sock"), ReasonUnreachable},
 		{"hybrid without directory", HybridVsock("/nonexistent/directory/p.sock", 1), ReasonUnreachable},
 		{"port taken", TCP(tcp.Addr().String()), ReasonInUse},

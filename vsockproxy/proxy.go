@@ -123,7 +123,7 @@ type Proxy struct {
 // l and closes it in any case.
 //
 // It returns an *Error without accepting anything if the configuration is wrong:
-// [ReasonConfig], or [ReasonNotAllowed] for a target that is not on the
+// [ReasonInvalidOptions], or [ReasonNotAllowed] for a target that is not on the
 // allowlist. Later it fails only with [ReasonListener], when l was closed by
 // somebody else or is broken for good; open connections are drained then, too.
 // While there are MaxConns connections Serve does not accept. It learns within a
@@ -155,7 +155,7 @@ func (p *Proxy) Check() error {
 }
 
 func optionsError(field, format string, args ...any) error {
-	return &Error{Op: "Serve", Reason: ReasonConfig, Field: field, Detail: fmt.Sprintf(format, args...)}
+	return &Error{Op: "Serve", Reason: ReasonInvalidOptions, Field: field, Detail: fmt.Sprintf(format, args...)}
 }
 
 // newServer checks the configuration and fills in the defaults.

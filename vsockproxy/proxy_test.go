@@ -24,20 +24,20 @@ func TestServeRefusesBadConfiguration(t *testing.T) {
 		reason Reason
 		says   string
 	}{
-		{"no target", Proxy{Allow: allow}, ReasonConfig, "Proxy.Route"},
-		{"no port", Proxy{Allow: allow, Route: To("kms.eu-west-1.amazonaws.com")}, ReasonConfig, "Proxy.Route"},
-		{"no allowlist", Proxy{Route: To(good)}, ReasonConfig, "Proxy.Allow"},
+		{"no target", Proxy{Allow: allow}, ReasonInvalidOptions, "Proxy.Route"},
+		{"no port", Proxy{Allow: allow, Route: To("kms.eu-west-1.amazonaws.com")}, ReasonInvalidOptions, "Proxy.Route"},
+		{"no allowlist", Proxy{Route: To(good)}, ReasonInvalidOptions, "Proxy.Allow"},
 		{"other name", Proxy{Allow: allow, Route: To("kms.eu-west-2.amazonaws.com:443")}, ReasonNotAllowed, "eu-west-2"},
 		{"other port", Proxy{Allow: allow, Route: To("kms.eu-west-1.amazonaws.com:80")}, ReasonNotAllowed, ":80"},
 		{"address not listed", Proxy{Allow: allow, Route: To("1.1.1.1:443")}, ReasonNotAllowed, "1.1.1.1:443"},
-		{"two allowlists", Proxy{Allow: allow, AllowFrom: func() Allowlist { return allow }, Route: To(good)}, ReasonConfig, "both"},
-		{"empty AllowFrom", Proxy{AllowFrom: func() Allowlist { return Allowlist{} }, Route: To(good)}, ReasonConfig, "Proxy.AllowFrom"},
+		{"two allowlists", Proxy{Allow: allow, AllowFrom: func() Allowlist { return allow }, Route: To(good)}, ReasonInvalidOptions, "both"},
+		{"empty AllowFrom", Proxy{AllowFrom: func() Allowlist { return Allowlist{} }, Route: To(good)}, ReasonInvalidOptions, "Proxy.AllowFrom"},
 		{"not on AllowFrom", Proxy{AllowFrom: func() Allowlist { return allow }, Route: To("b.example:443")}, ReasonNotAllowed, "b.example"},
-		{"address family", Proxy{Allow: allow, Route: To(good), AddressFamily: 9}, ReasonConfig, "Proxy.AddressFamily"},
-		{"negative MaxConns", Proxy{Allow: allow, Route: To(good), MaxConns: -1}, ReasonConfig, "Proxy.MaxConns"},
-		{"negative DialTimeout", Proxy{Allow: allow, Route: To(good), DialTimeout: -1}, ReasonConfig, "Proxy.DialTimeout"},
-		{"negative IdleTimeout", Proxy{Allow: allow, Route: To(good), IdleTimeout: -1}, ReasonConfig, "Proxy.IdleTimeout"},
-		{"negative DrainTimeout", Proxy{Allow: allow, Route: To(good), DrainTimeout: -1}, ReasonConfig, "Proxy.DrainTimeout"},
+		{"address family", Proxy{Allow: allow, Route: To(good), AddressFamily: 9}, ReasonInvalidOptions, "Proxy.AddressFamily"},
+		{"negative MaxConns", Proxy{Allow: allow, Route: To(good), MaxConns: -1}, ReasonInvalidOptions, "Proxy.MaxConns"},
+		{"negative DialTimeout", Proxy{Allow: allow, Route: To(good), DialTimeout: -1}, ReasonInvalidOptions, "Proxy.DialTimeout"},
+		{"negative IdleTimeout", Proxy{Allow: allow, Route: To(good), IdleTimeout: -1}, ReasonInvalidOptions, "Proxy.IdleTimeout"},
+		{"negative DrainTimeout", Proxy{Allow: allow, Route: To(good), DrainTimeout: -1}, ReasonInvalidOptions, "Proxy.DrainTimeout"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := &scriptedListener{}
@@ -53,7 +53,7 @@ func TestServeRefusesBadConfiguration(t *testing.T) {
 			}
 		})
 	}
-	wantReason(t, (&Proxy{Route: To(good), Allow: allow}).Serve(t.Context(), nil), ReasonConfig)
+	wantReason(t, (&Proxy{Route: To(good), Allow: allow}).Serve(t.Context(), nil), ReasonInvalidOptions)
 }
 
 func TestServeAcceptsAnySpellingOfTheTarget(t *testing.T) {

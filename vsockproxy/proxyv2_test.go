@@ -124,7 +124,7 @@ func TestAcceptProxyV2Refusals(t *testing.T) {
 			}
 			for range 2 {
 				n, err := conn.Read(make([]byte, 100))
-				e := wantReason(t, err, ReasonProxyHeader)
+				e := wantReason(t, err, ReasonInvalidProxyHeader)
 				if n != 0 || e.Op != "Read" || !strings.Contains(e.Error(), test.says) {
 					t.Errorf("%d, %v; does not say %q", n, e, test.says)
 				}

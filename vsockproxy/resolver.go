@@ -111,7 +111,7 @@ var errTooManyLookups = errors.New("too many lookups have not come back")
 func (r *CachingResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	ttl, stale, err := r.config()
 	if err != nil {
-		return nil, &Error{Op: "LookupNetIP", Reason: ReasonConfig, Detail: err.Error()}
+		return nil, &Error{Op: "LookupNetIP", Reason: ReasonInvalidOptions, Detail: err.Error()}
 	}
 	addrs, l, err := r.recall(question{network, host}, ttl, stale)
 	if l == nil {

@@ -357,10 +357,10 @@ func TestCacheBoundsAnswers(t *testing.T) {
 func TestCacheConfiguration(t *testing.T) {
 	for _, bad := range []*CachingResolver{{TTL: -1}, {Stale: -1}, {MaxNames: -1}} {
 		_, err := bad.LookupNetIP(t.Context(), "ip", "a.example.")
-		wantReason(t, err, ReasonConfig)
+		wantReason(t, err, ReasonInvalidOptions)
 		// A proxy says so before it accepts.
 		_, err = (&Proxy{Route: To("a.example:443"), Allow: mustAllow(t, "a.example:443"), Resolver: bad}).newServer()
-		wantReason(t, err, ReasonConfig)
+		wantReason(t, err, ReasonInvalidOptions)
 	}
 	testCache(t, func(c cacheTest) {
 		c.cache.TTL, c.cache.Stale = time.Hour, time.Minute // shorter than twice TTL

@@ -51,7 +51,7 @@ func To(hostport string) Route { return Route{toTarget{hostport: hostport}} }
 //
 // The answer is 200 once the target is reached. Otherwise it is one of
 //
-//	400 bad-connect         the request is malformed
+//	400 invalid-connect     the request is malformed
 //	403 not-allowed         the target is not on the allowlist
 //	408 timeout             the request was not complete in time
 //	502 resolve-failed, forbidden-address, refused, unreachable, failed, canceled
@@ -67,8 +67,8 @@ func Connect() Route { return Route{byConnect{}} }
 // passed on unchanged; TLS runs between the enclave and that server.
 //
 // A connection is closed, and the [Reason] logged, if the client does not begin
-// with TLS (ReasonClientHello), names no server (ReasonNoServerName), names one by
-// an address, with a final dot or otherwise than by a DNS name (ReasonServerName),
+// with TLS (ReasonInvalidClientHello), names no server (ReasonNoServerName), names one by
+// an address, with a final dot or otherwise than by a DNS name (ReasonInvalidServerName),
 // or encrypts its ClientHello (ReasonEncryptedHello), which includes clients that
 // only pretend to ("GREASE"). The message must come within
 // [Proxy.HandshakeTimeout] and have at most [MaxClientHello] bytes.

@@ -19,13 +19,13 @@ import (
 //	127.0.0.2 sts.eu-west-1.amazonaws.com
 //
 // and forward each to where its name says. Other addresses are refused with
-// [ReasonEndpoint], names among them: whoever reached them would reach what the
+// [ReasonInvalidEndpoint], names among them: whoever reached them would reach what the
 // parent lets this enclave reach. Ports below 1024 need root or
 // CAP_NET_BIND_SERVICE. Errors are *Error.
 func ListenLoopback(ctx context.Context, hostport string) (net.Listener, error) {
 	e := TCP(hostport)
 	if addr, err := netip.ParseAddrPort(hostport); err != nil || !addr.Addr().IsLoopback() || addr.Addr().Zone() != "" {
-		return nil, &Error{Op: "ListenLoopback", Endpoint: e, Reason: ReasonEndpoint, Detail: "this is not an address of the loopback interface with a port, such as 127.0.0.1:443 or [::1]:443"}
+		return nil, &Error{Op: "ListenLoopback", Endpoint: e, Reason: ReasonInvalidEndpoint, Detail: "this is not an address of the loopback interface with a port, such as 127.0.0.1:443 or [::1]:443"}
 	}
 	if err := loopback.Up(); err != nil {
 		failed := &Error{Op: "ListenLoopback", Reason: reasonOf(err), Detail: "the loopback interface is not up", Err: err}

@@ -147,7 +147,7 @@ func TestListenLoopback(t *testing.T) {
 		"[::1%lo]:443", "127.0.0.1:65536", "127.0.0.1:https", "[2001:db8::1]:443", "[::ffff:192.0.2.1]:443",
 	} {
 		l, err := ListenLoopback(t.Context(), bad)
-		if e := wantReason(t, err, ReasonEndpoint); e.Op != "ListenLoopback" || l != nil {
+		if e := wantReason(t, err, ReasonInvalidEndpoint); e.Op != "ListenLoopback" || l != nil {
 			t.Errorf("%q: %v, %v", bad, l, err)
 		}
 	}

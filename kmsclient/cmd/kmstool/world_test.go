@@ -160,7 +160,9 @@ func (w *world) proxy(at vsockproxy.Endpoint, target string) error {
 	if err != nil {
 		return err
 	}
-	w.serve(func(ctx context.Context) { _ = (&vsockproxy.Proxy{Route: vsockproxy.To(target), Allow: allow}).Serve(ctx, listener) })
+	w.serve(func(ctx context.Context) {
+		_ = (&vsockproxy.Proxy{Route: vsockproxy.To(target), Allow: allow}).Serve(ctx, listener)
+	})
 	return nil
 }
 

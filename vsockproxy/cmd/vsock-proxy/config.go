@@ -364,7 +364,7 @@ func inWords(err error, fields map[string]string) string {
 		}
 	}
 	switch e.Reason {
-	case vsockproxy.ReasonEndpoint, vsockproxy.ReasonAllowlist, vsockproxy.ReasonConfig, vsockproxy.ReasonNotAllowed:
+	case vsockproxy.ReasonInvalidEndpoint, vsockproxy.ReasonInvalidAllowlist, vsockproxy.ReasonInvalidOptions, vsockproxy.ReasonNotAllowed:
 		// What is wrong in a text needs no word for that.
 	default:
 		add(string(e.Reason))
