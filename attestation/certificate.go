@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"time"
+
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
 var (
@@ -133,7 +135,7 @@ func checkValidity(c *x509.Certificate, now, start time.Time) error {
 func checkLink(parent, child *x509.Certificate) error {
 	if !bytes.Equal(child.RawIssuer, parent.RawSubject) {
 		return fail(ReasonCertificateIssuer, "", "names as issuer %s, but above it in the bundle stands %s",
-			shortText(child.Issuer.CommonName), shortText(parent.Subject.CommonName))
+			errtext.Quote(child.Issuer.CommonName), errtext.Quote(parent.Subject.CommonName))
 	}
 	if len(child.AuthorityKeyId) > 0 && len(parent.SubjectKeyId) > 0 && !bytes.Equal(child.AuthorityKeyId, parent.SubjectKeyId) {
 		return fail(ReasonCertificateIssuer, "", "names an issuing key that isn't the key of the certificate above it")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/veraison/go-cose"
 
+	"github.com/keyvouch/keyvouch/internal/errtext"
 	"github.com/keyvouch/keyvouch/internal/es384"
 )
 
@@ -47,7 +48,7 @@ func parseEnvelope(raw []byte) (envelope, error) {
 		return envelope{}, notSign1(err)
 	}
 	if !bytes.Equal(protected, protectedES384) {
-		return envelope{}, fail(ReasonAlgorithm, "protected header", "is %s, not %s, which is {1: -35} for ES384", shortHex(protected), hex.EncodeToString(protectedES384))
+		return envelope{}, fail(ReasonAlgorithm, "protected header", "is %s, not %s, which is {1: -35} for ES384", errtext.Hex(protected), hex.EncodeToString(protectedES384))
 	}
 
 	unprotected, err := r.expect("unprotected header", majorMap)

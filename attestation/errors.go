@@ -1,10 +1,18 @@
 package attestation
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/keyvouch/keyvouch/internal/errtext"
+)
 
 // Reason names the rule that a document, a policy or an expectation broke.
 // The strings are stable: log them, count them, compare them.
 type Reason string
+
+// Error returns the word itself, so that errors.Is(err, ReasonNonce) asks whether an
+// [Error] has that Reason.
+func (r Reason) Error() string { return string(r) }
 
 // Reasons about the envelope, the COSE_Sign1 structure around the payload
 // (RFC 9052 section 4.2).
@@ -120,6 +128,8 @@ const (
 // The text of a document that failed is not to be trusted, so Detail quotes
 // and shortens what it shows of it.
 type Error struct {
+	// Op is the function or method that failed, such as "Verify".
+	Op string
 	// Reason names the rule that was broken.
 	Reason Reason
 	// Field is the place: a field of the document ("pcrs[0]", "cabundle[2]"),
@@ -132,19 +142,15 @@ type Error struct {
 	Err error
 }
 
-// Error says the reason, the place and the detail in one line.
+// Error returns one line: "attestation: Op: reason: field: detail: cause".
 func (e *Error) Error() string {
-	s := "attestation: " + string(e.Reason)
-	if e.Field != "" {
-		s += ": " + e.Field
-	}
-	if e.Detail != "" {
-		s += ": " + e.Detail
-	}
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
-	}
-	return s
+	return errtext.Join("attestation", e.Op, string(e.Reason), e.Field, e.Detail, e.Err)
+}
+
+// Is reports whether target is the error's [Reason].
+func (e *Error) Is(target error) bool {
+	r, ok := target.(Reason)
+	return ok && r == e.Reason
 }
 
 // Unwrap returns the underlying error, or nil.
@@ -163,21 +169,10 @@ func in(field string, err error) error {
 	return err
 }
 
-// maxShown bounds how much of an untrusted document an error repeats.
-const maxShown = 32
-
-func shortText(s string) string { return shorten(s, maxShown) }
-
-func shorten(s string, limit int) string {
-	if len(s) > limit {
-		return fmt.Sprintf("%q… (%d bytes)", s[:limit], len(s))
+// named puts the operation into an error that was made without knowing it.
+func named(op string, err error) error {
+	if e, ok := err.(*Error); ok && e.Op == "" {
+		e.Op = op
 	}
-	return fmt.Sprintf("%q", s)
-}
-
-func shortHex(b []byte) string {
-	if len(b) > maxShown {
-		return fmt.Sprintf("%x… (%d bytes)", b[:maxShown], len(b))
-	}
-	return fmt.Sprintf("%x", b)
+	return err
 }

@@ -1,6 +1,34 @@
 package attestation
 
-import "crypto/subtle"
+import (
+	"crypto/sha512"
+	"crypto/subtle"
+	"encoding/binary"
+	"time"
+)
+
+// Expect is what the caller demands of one document. Its zero value is
+// refused: give the Nonce, or say that any will do.
+type Expect struct {
+	// Nonce is the value the caller sent with its request for a document, at
+	// most MaxFieldSize bytes. Make it from at least 16 random bytes, use it
+	// once, and keep it yourself: a nonce that is read out of the document, or
+	// otherwise comes from the enclave's side, proves nothing.
+	Nonce []byte
+	// UnsafeAnyNonce accepts any nonce or none, so that a document can be
+	// replayed until it is older than the policy's MaxAge. It is right where
+	// something else in the document is bound to this exchange, such as a
+	// public key that the peer then proves to hold. It excludes Nonce.
+	UnsafeAnyNonce bool
+	// UserData and PublicKey are compared byte for byte if they aren't nil; an
+	// empty value demands an empty or absent field. If nil, the fields are
+	// left to the caller, in the Document.
+	UserData, PublicKey []byte
+	// At judges the document as of that time instead of the clock's, without
+	// any skew: for auditing a document of the past. Certificates that have
+	// expired since, and keys that leaked since, are believed.
+	At time.Time
+}
 
 // validate reports an expectation that can't be meant.
 func (e *Expect) validate() error {
@@ -45,4 +73,36 @@ func (e *Expect) judge(c *Claims) error {
 		return fail(f.reason, f.field, "is not the expected value (%d bytes in the document, %d expected)", len(f.got), len(f.want))
 	}
 	return nil
+}
+
+// BindingSize is the size of what Binding returns, in bytes.
+const BindingSize = sha512.Size384
+
+// Binding hashes several values into one for a document's user data, so that
+// the document vouches for all of them: a protocol's transcript, a certificate,
+// a request. Enclave and relying party call it with the same values, the one to
+// fill the request's UserData, the other to fill Expect.UserData.
+//
+// purpose keeps apart what an enclave signs in different protocols; give each
+// its own. The values are hashed with their lengths before them, so that bytes
+// can't move from one value to the next and no list is the beginning of another:
+//
+//	SHA-384( n ‖ len(purpose) ‖ purpose ‖ len(value 1) ‖ value 1 ‖ … ‖ value n )
+//
+// with n and the lengths as 8 bytes, big-endian.
+func Binding(purpose string, values ...[]byte) []byte {
+	h := sha512.New384()
+	number := func(n int) {
+		var b [8]byte
+		binary.BigEndian.PutUint64(b[:], uint64(n))
+		h.Write(b[:])
+	}
+	number(len(values))
+	number(len(purpose))
+	h.Write([]byte(purpose))
+	for _, v := range values {
+		number(len(v))
+		h.Write(v)
+	}
+	return h.Sum(nil)
 }

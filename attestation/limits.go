@@ -45,3 +45,7 @@ const (
 	// maxMaxSkew bounds Policy.MaxSkew: a clock that is further off is wrong.
 	maxMaxSkew = time.Hour
 )
+
+// MaxMeasurementSize bounds the JSON of a measurement in bytes. What nitro-cli
+// prints has some 500, and with an image's metadata some 10,000.
+const MaxMeasurementSize = 1 << 20

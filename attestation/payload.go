@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
 // The fields of a document, by their names on the wire (attestation_process.md
@@ -136,12 +138,12 @@ func (p *payload) field(r *reader, name string, seen *[len(knownFields)]bool) (e
 func (p *payload) unknown(r *reader, name string) error {
 	for _, k := range knownFields {
 		if strings.EqualFold(k, name) {
-			return fail(ReasonFieldUnknown, "payload", "the field %s differs from %s only by case", shortText(name), k)
+			return fail(ReasonFieldUnknown, "payload", "the field %s differs from %s only by case", errtext.Quote(name), k)
 		}
 	}
 	for _, u := range p.UnknownFields {
 		if strings.EqualFold(u, name) {
-			return fail(ReasonFieldDuplicate, "payload", "the field %s occurs twice", shortText(name))
+			return fail(ReasonFieldDuplicate, "payload", "the field %s occurs twice", errtext.Quote(name))
 		}
 	}
 	if len(p.UnknownFields) == MaxUnknownFields {
@@ -154,7 +156,7 @@ func (p *payload) unknown(r *reader, name string) error {
 func (p *payload) digest(r *reader) error {
 	s, err := r.text(fieldDigest, 1, maxNameSize)
 	if err == nil && s != digestSHA384 {
-		err = fail(ReasonDigest, fieldDigest, "is %s, not %q", shortText(s), digestSHA384)
+		err = fail(ReasonDigest, fieldDigest, "is %s, not %q", errtext.Quote(s), digestSHA384)
 	}
 	return err
 }

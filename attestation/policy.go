@@ -4,24 +4,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
-
-// Measurement is one set of PCR values that a policy accepts, typically one
-// release of an enclave image. A document matches if it has every one of them.
-type Measurement struct {
-	// Name appears in Document.Checked and in errors, for example "v4.1".
-	Name string
-	// PCRs holds the expected values by index, 0 to 31. For an enclave 0, 1
-	// and 2 must be there, together: PCR0 hashes kernel, command line and ram
-	// disks as one string without boundaries, so that with PCR0 alone bytes can
-	// move between the parts. The kernel's command line isn't safe from that even
-	// with all three: see package eif. For a NitroTPM 4, 7 and 12 must be there.
-	PCRs map[int]PCR
-	// UnsafePartial allows a measurement that lacks some of these.
-	UnsafePartial bool
-}
 
 // Policy says which documents a Verifier accepts. Its zero value accepts none
 // and NewVerifier refuses it: set Measurements.
@@ -64,29 +48,6 @@ type Policy struct {
 	// Clock tells the time, at every call of Verify; nil means time.Now. It must
 	// be safe for concurrent use.
 	Clock func() time.Time
-}
-
-// Expect is what the caller demands of one document. Its zero value is
-// refused: give the Nonce, or say that any will do.
-type Expect struct {
-	// Nonce is the value the caller sent with its request for a document, at
-	// most MaxFieldSize bytes. Make it from at least 16 random bytes, use it
-	// once, and keep it yourself: a nonce that is read out of the document, or
-	// otherwise comes from the enclave's side, proves nothing.
-	Nonce []byte
-	// UnsafeAnyNonce accepts any nonce or none, so that a document can be
-	// replayed until it is older than the policy's MaxAge. It is right where
-	// something else in the document is bound to this exchange, such as a
-	// public key that the peer then proves to hold. It excludes Nonce.
-	UnsafeAnyNonce bool
-	// UserData and PublicKey are compared byte for byte if they aren't nil; an
-	// empty value demands an empty or absent field. If nil, the fields are
-	// left to the caller, in the Document.
-	UserData, PublicKey []byte
-	// At judges the document as of that time instead of the clock's, without
-	// any skew: for auditing a document of the past. Certificates that have
-	// expired since, and keys that leaked since, are believed.
-	At time.Time
 }
 
 // tpmCommandLine is the NitroTPM's PCR of the kernel command line, which is
@@ -175,96 +136,4 @@ func (p *Policy) validatePins(m Measurement, field string) error {
 		}
 	}
 	return nil
-}
-
-// judge compares an authentic document with the policy and the expectation.
-func (v *Verifier) judge(c *Claims, e *Expect, now, start time.Time) (Checked, error) {
-	p := &v.policy
-	checked := Checked{At: now, Historical: !e.At.IsZero()}
-	if c.Platform != p.Platform {
-		return Checked{}, fail(ReasonPlatform, "", "the document is of a %v, the policy is for a %v", c.Platform, p.Platform)
-	}
-	if c.Timestamp.After(start) {
-		return Checked{}, fail(ReasonFromFuture, fieldTimestamp, "is %s, %v after %s; check the clock", stamp(c.Timestamp), c.Timestamp.Sub(now), stamp(now))
-	}
-	if age := now.Sub(c.Timestamp); age > p.MaxAge {
-		return Checked{}, fail(ReasonTooOld, fieldTimestamp, "is %s, %v before %s, and the policy's MaxAge is %v; ask for a new document", stamp(c.Timestamp), age, stamp(now), p.MaxAge)
-	}
-	if c.Debug() && !p.UnsafeAllowDebug {
-		return Checked{}, fail(ReasonDebugMode, fieldPCRs, "PCR0, PCR1 and PCR2 are all zero: the enclave runs in debug mode; start it without --debug-mode")
-	}
-	if !p.UnsafeAnyMeasurement {
-		m, err := matchMeasurement(p.Measurements, c)
-		if err != nil {
-			return Checked{}, err
-		}
-		checked.Measurement = m.Name
-		checked.PCRs = sortedIndices(m.PCRs)
-	}
-	if err := e.judge(c); err != nil {
-		return Checked{}, err
-	}
-	checked.Nonce = e.Nonce != nil
-	checked.UserData = e.UserData != nil
-	checked.PublicKey = e.PublicKey != nil
-	return checked, nil
-}
-
-func matchMeasurement(accepted []Measurement, c *Claims) (*Measurement, error) {
-	var misses []string
-	for i := range accepted {
-		miss := accepted[i].mismatch(c)
-		if miss == "" {
-			return &accepted[i], nil
-		}
-		misses = append(misses, miss)
-	}
-	const maxListed = 4
-	more := ""
-	if len(misses) > maxListed {
-		more = fmt.Sprintf("; and %d more", len(misses)-maxListed)
-		misses = misses[:maxListed]
-	}
-	return nil, fail(ReasonMeasurement, c.pcrField(), "no accepted measurement matches: %s%s", strings.Join(misses, "; "), more)
-}
-
-// mismatch says how the document differs, or "" if it matches.
-func (m *Measurement) mismatch(c *Claims) string {
-	var diffs []string
-	for _, index := range sortedIndices(m.PCRs) {
-		switch got, ok := c.PCRs[index]; {
-		case !ok:
-			diffs = append(diffs, fmt.Sprintf("PCR%d is not in the document", index))
-		case got != m.PCRs[index]:
-			diffs = append(diffs, fmt.Sprintf("PCR%d is %s, not %s", index, got.Short(), m.PCRs[index].Short()))
-		}
-	}
-	s := strings.Join(diffs, ", ")
-	if s != "" && m.Name != "" {
-		s = m.shownName() + ": " + s
-	}
-	return s
-}
-
-// shownName quotes the name for errors. It is the policy's own, not the document's,
-// and often a path, which only its end tells from others: so it has more room.
-func (m *Measurement) shownName() string {
-	const maxName = 256
-	return shorten(m.Name, maxName)
-}
-
-func sortedIndices(pcrs map[int]PCR) []int {
-	indices := make([]int, 0, len(pcrs))
-	for index := range pcrs {
-		indices = append(indices, index)
-	}
-	slices.Sort(indices)
-	return indices
-}
-
-func (c *Claims) pcrField() string {
-	if c.Platform == PlatformNitroTPM {
-		return fieldNitroTPMPCRs
-	}
-	return fieldPCRs
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyvouch/keyvouch/internal/es384"
@@ -18,10 +19,9 @@ type Verifier struct {
 	clock  func() time.Time
 	cache  *cache // nil if there is none
 
-	// Every signature is verified through one of these two: a certificate's by
-	// the one above it, a document's by the last. A test counts their calls.
-	checkSignature func(parent, child *x509.Certificate) error
-	checkEnvelope  func(e envelope, signer *x509.Certificate) error
+	// signatures counts the verifications of certificates' and documents' signatures,
+	// for the test that bounds them.
+	signatures atomic.Int64
 }
 
 // NewVerifier makes a Verifier. It refuses a policy that is empty or
@@ -29,7 +29,7 @@ type Verifier struct {
 // reference to the policy's slices and maps.
 func NewVerifier(policy Policy) (*Verifier, error) {
 	if err := policy.validate(); err != nil {
-		return nil, err
+		return nil, named("NewVerifier", err)
 	}
 	if policy.MaxAge == 0 {
 		policy.MaxAge = DefaultMaxAge
@@ -41,12 +41,12 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 	for i, m := range policy.Measurements {
 		policy.Measurements[i].PCRs = maps.Clone(m.PCRs)
 	}
-	v := &Verifier{policy: policy, clock: policy.Clock, checkSignature: checkSignature, checkEnvelope: envelope.verify}
+	v := &Verifier{policy: policy, clock: policy.Clock}
 	for _, root := range policy.Roots {
 		// A copy of the verifier's own, which nobody can change.
 		own, err := parseRoot(root.Raw)
 		if err != nil {
-			return nil, err
+			return nil, named("NewVerifier", err)
 		}
 		v.roots = append(v.roots, trustedRoot{own, rootKey(own)})
 	}
@@ -79,6 +79,14 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 // can be altered into a second valid one: never use a document's bytes or
 // their hash to recognise a replay. That is what the nonce is for.
 func (v *Verifier) Verify(raw []byte, expect Expect) (*Document, error) {
+	document, err := v.verify(raw, expect)
+	if err != nil {
+		return nil, named("Verify", err)
+	}
+	return document, nil
+}
+
+func (v *Verifier) verify(raw []byte, expect Expect) (*Document, error) {
 	if v == nil || v.clock == nil {
 		return nil, fail(ReasonInvalidPolicy, "", "the Verifier is not from NewVerifier, so it has no policy")
 	}
@@ -101,7 +109,8 @@ func (v *Verifier) Verify(raw []byte, expect Expect) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := v.checkEnvelope(e, path[len(path)-1]); err != nil {
+	v.signatures.Add(1)
+	if err := e.verify(path[len(path)-1]); err != nil {
 		return nil, err
 	}
 	checked, err := v.judge(&p.Claims, &expect, now, start)

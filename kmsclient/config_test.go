@@ -67,7 +67,7 @@ func newInstance(t *testing.T) *instance {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = (&vsockproxy.Proxy{Target: target, Allow: allow}).Serve(ctx, listener)
+		_ = (&vsockproxy.Proxy{Route: vsockproxy.To(target), Allow: allow}).Serve(ctx, listener)
 	}()
 	t.Cleanup(func() {
 		stop()

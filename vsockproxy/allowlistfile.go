@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // DefaultWatchInterval is how often [AllowlistFile.Watch] looks at the file where
@@ -47,7 +49,7 @@ type LoadStats struct {
 
 // OpenAllowlistFile reads the file at path, in the format of [ReadAllowlist], which
 // has to be there and without mistakes. It keeps no descriptor. Errors are *Error
-// with [ReasonAllowlist], and wrap those of the operating system.
+// with [ReasonInvalidAllowlist], and wrap those of the operating system.
 func OpenAllowlistFile(path string) (*AllowlistFile, error) {
 	f := &AllowlistFile{path: path}
 	if err := f.Reload(); err != nil {
@@ -83,7 +85,7 @@ func (f *AllowlistFile) Stats() LoadStats {
 // Reload reads the file. If it fails, the rules stay as they are. Connections that
 // are open go on in any case, also those that the new rules would refuse; the new
 // rules are for connections to come. The error is an *Error with
-// [ReasonAllowlist].
+// [ReasonInvalidAllowlist].
 func (f *AllowlistFile) Reload() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -92,7 +94,7 @@ func (f *AllowlistFile) Reload() error {
 
 // Watch looks at the file every interval, where zero means
 // [DefaultWatchInterval], until ctx ends, and returns nil then. A negative
-// interval is an *Error with [ReasonConfig].
+// interval is an *Error with [ReasonInvalidOptions].
 //
 // It reads the file, rather than trust its times, and loads what has changed and
 // then stayed the same for an interval: somebody who writes the file in place is
@@ -102,11 +104,11 @@ func (f *AllowlistFile) Reload() error {
 func (f *AllowlistFile) Watch(ctx context.Context, interval time.Duration, logger *slog.Logger) error {
 	interval, err := durationOr("the interval", interval, DefaultWatchInterval)
 	if err != nil {
-		return &Error{Op: "watch", Reason: ReasonConfig, Detail: err.Error()}
+		return &Error{Op: "Watch", Reason: ReasonInvalidOptions, Detail: err.Error()}
 	}
 	log := slog.New(slog.DiscardHandler)
 	if logger != nil {
-		log = slog.New(containedHandler{logger.Handler()})
+		log = slog.New(contain.Handler{Handler: logger.Handler()})
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -157,7 +159,7 @@ func (f *AllowlistFile) take(content []byte, err error) error {
 	}
 	if err != nil {
 		f.stats.Failed++
-		f.err = &Error{Op: "load", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist file %q", f.path), Err: err}
+		f.err = &Error{Op: "Reload", Reason: ReasonInvalidAllowlist, Detail: fmt.Sprintf("the allowlist file %q", f.path), Err: err}
 		return f.err
 	}
 	f.err = nil

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/mdlayher/vsock"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // yamlOf is a file with these targets, which are addresses of IPv4 or names.
@@ -61,7 +63,7 @@ func TestOpenAllowlistFileErrors(t *testing.T) {
 		if file != nil {
 			t.Error("a file beside an error")
 		}
-		e := wantReason(t, err, ReasonAllowlist)
+		e := wantReason(t, err, ReasonInvalidAllowlist)
 		if !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "list.yaml") {
 			t.Errorf("%v does not say %q, and in which file", err, says)
 		}
@@ -84,8 +86,8 @@ func TestOpenAllowlistFileErrors(t *testing.T) {
 // The zero value is safe.
 func TestZeroAllowlistFile(t *testing.T) {
 	var file AllowlistFile
-	wantReason(t, (&Proxy{Target: "a.example:443", AllowFrom: file.Allowlist}).Serve(t.Context(), &scriptedListener{}), ReasonConfig)
-	wantReason(t, file.Reload(), ReasonAllowlist)
+	wantReason(t, (&Proxy{Route: To("a.example:443"), AllowFrom: file.Allowlist}).Serve(t.Context(), &scriptedListener{}), ReasonInvalidOptions)
+	wantReason(t, file.Reload(), ReasonInvalidAllowlist)
 	if n := len(file.Allowlist().Entries()); n != 0 {
 		t.Errorf("%d entries", n)
 	}
@@ -95,8 +97,8 @@ func TestBadReloadKeepsTheRules(t *testing.T) {
 	file, path := openFile(t, yamlOf(t, "a.example:443"))
 	for _, bad := range []string{"", "allowlist: []", "allowlist: [{address: b.example, port: 0}]", "allowlist:\n- {address: b.example, po"} {
 		mustWriteFile(t, path, bad)
-		wantReason(t, file.Reload(), ReasonAllowlist)
-		wantReason(t, file.Err(), ReasonAllowlist)
+		wantReason(t, file.Reload(), ReasonInvalidAllowlist)
+		wantReason(t, file.Err(), ReasonInvalidAllowlist)
 		if got := file.Allowlist().Entries(); !slices.Equal(got, []string{"a.example:443"}) {
 			t.Errorf("after %q: %q", bad, got)
 		}
@@ -104,7 +106,7 @@ func TestBadReloadKeepsTheRules(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	wantReason(t, file.Reload(), ReasonAllowlist)
+	wantReason(t, file.Reload(), ReasonInvalidAllowlist)
 	mustWriteFile(t, path, yamlOf(t, "b.example:443"))
 	if err := file.Reload(); err != nil || file.Err() != nil {
 		t.Errorf("%v, %v", err, file.Err())
@@ -161,7 +163,7 @@ func TestWatchPolls(t *testing.T) {
 	if line["level"] != "ERROR" || !strings.Contains(line["error"].(string), "empty") {
 		t.Errorf("line %v", line)
 	}
-	wantReason(t, file.Err(), ReasonAllowlist)
+	wantReason(t, file.Err(), ReasonInvalidAllowlist)
 	quiet()
 
 	// So is that the file is gone, and that the rules in force are back.
@@ -214,7 +216,7 @@ func TestWatchPolls(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	var file AllowlistFile
-	wantReason(t, file.Watch(t.Context(), -1, nil), ReasonConfig)
+	wantReason(t, file.Watch(t.Context(), -1, nil), ReasonInvalidOptions)
 	synctest.Test(t, func(t *testing.T) {
 		file, path := openFile(t, yamlOf(t, "a.example:443"))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -243,38 +245,38 @@ func TestReloadUnderOpenConnections(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		target := origin(t, echo)
 		file, path := openFile(t, yamlOf(t, target))
-		r := start(t, tr, &Proxy{Target: target, AllowFrom: file.Allowlist})
+		r := start(t, tr, &Proxy{Route: To(target), AllowFrom: file.Allowlist})
 		old := r.dial(t)
-		mustWrite(t, old, "one")
-		wantRead(t, old, "one")
+		conntest.Write(t, old, "one")
+		conntest.WantRead(t, old, "one")
 
 		mustWriteFile(t, path, yamlOf(t, "other.example:443"))
 		if err := file.Reload(); err != nil {
 			t.Fatal(err)
 		}
 		refused := r.dial(t)
-		wantCut(t, refused)
+		conntest.WantCut(t, refused)
 		if line := r.log.wantEnd(t, string(ReasonNotAllowed)); !strings.Contains(line["error"].(string), target) {
 			t.Errorf("line %v", line)
 		}
-		mustWrite(t, old, "two")
-		wantRead(t, old, "two")
+		conntest.Write(t, old, "two")
+		conntest.WantRead(t, old, "two")
 
 		mustWriteFile(t, path, yamlOf(t, "other.example:443", target))
 		if err := file.Reload(); err != nil {
 			t.Fatal(err)
 		}
 		mustWriteFile(t, path, "allowlist: [")
-		wantReason(t, file.Reload(), ReasonAllowlist)
+		wantReason(t, file.Reload(), ReasonInvalidAllowlist)
 		if err := roundTrip(t.Context(), &r.Dialer, "three"); err != nil {
 			t.Error(err)
 		}
-		mustWrite(t, old, "four")
-		wantRead(t, old, "four")
+		conntest.Write(t, old, "four")
+		conntest.WantRead(t, old, "four")
 		if err := old.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		wantCut(t, old)
+		conntest.WantCut(t, old)
 		r.log.wantEnd(t, endClosed)
 	})
 }
@@ -290,9 +292,9 @@ func TestReloadOfAddresses(t *testing.T) {
 		rules.Store(&a)
 	}
 	set(name)
-	p := &Proxy{Target: name, AllowFrom: func() Allowlist { return *rules.Load() }, Resolver: fakeDNS{"name.example": {"127.0.0.1"}}}
+	p := &Proxy{Route: To(name), AllowFrom: func() Allowlist { return *rules.Load() }, Resolver: fakeDNS{"name.example": {"127.0.0.1"}}}
 	r := start(t, transports[2], p)
-	wantCut(t, r.dial(t))
+	conntest.WantCut(t, r.dial(t))
 	r.log.wantEnd(t, string(ReasonForbiddenAddress))
 	set(name, "127.0.0.0/8:1-65535")
 	if err := roundTrip(t.Context(), &r.Dialer, "hello"); err != nil {
@@ -300,7 +302,7 @@ func TestReloadOfAddresses(t *testing.T) {
 	}
 	r.log.wantEnd(t, endClosed)
 	rules.Store(new(Allowlist)) // an empty list permits nothing
-	wantCut(t, r.dial(t))
+	conntest.WantCut(t, r.dial(t))
 	r.log.wantEnd(t, string(ReasonNotAllowed))
 }
 
@@ -308,7 +310,7 @@ func TestReloadOfAddresses(t *testing.T) {
 func TestReloadWhileServing(t *testing.T) {
 	target := origin(t, echo)
 	file, path := openFile(t, yamlOf(t, target))
-	r := start(t, transports[2], &Proxy{Target: target, AllowFrom: file.Allowlist})
+	r := start(t, transports[2], &Proxy{Route: To(target), AllowFrom: file.Allowlist})
 	ctx, cancel := context.WithCancel(t.Context())
 	var others sync.WaitGroup
 	others.Go(func() { _ = file.Watch(ctx, time.Millisecond, nil) })
@@ -340,14 +342,14 @@ func TestReloadWhileServing(t *testing.T) {
 // An enclave has the targets of its own context ID.
 func TestContextIDsAtTheProxy(t *testing.T) {
 	target := origin(t, echo)
-	p := &Proxy{Target: target, Allow: mustAllow(t, target+" cid=16,18")}
+	p := &Proxy{Route: To(target), Allow: mustAllow(t, target+" cid=16,18")}
 	l, e := transports[2].listen(t)
 	var cid atomic.Uint32
 	r := startOn(t, wrapListener{l, func(conn net.Conn) net.Conn {
 		if cid.Load() == 0 {
 			return conn
 		}
-		return fromCID{wrapped{conn.(duplex)}, cid.Load()}
+		return fromCID{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, cid.Load()}
 	}}, e, p)
 	for _, test := range []struct {
 		cid uint32
@@ -371,7 +373,7 @@ func TestContextIDsOverVsock(t *testing.T) {
 	needVsockLoopback(t)
 	target := origin(t, echo)
 	for cid, ok := range map[uint32]bool{vsock.Local: true, 99: false} {
-		r := start(t, transports[3], &Proxy{Target: target, Allow: mustAllow(t, fmt.Sprintf("%s cid=%d", target, cid))})
+		r := start(t, transports[3], &Proxy{Route: To(target), Allow: mustAllow(t, fmt.Sprintf("%s cid=%d", target, cid))})
 		if err := roundTrip(t.Context(), &r.Dialer, "hello"); (err == nil) != ok {
 			t.Errorf("context ID %d: %v", cid, err)
 		}

@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // MaxAllowlistSize is the most bytes that [ReadAllowlist] reads. AWS's own file
@@ -27,7 +29,7 @@ const MaxAllowlistSize = 256 << 10
 // would take such an entry as one for everybody; it refuses ranges, and does not
 // match patterns and networks.
 //
-// Whatever else is in the file is an *Error with [ReasonAllowlist], which names
+// Whatever else is in the file is an *Error with [ReasonInvalidAllowlist], which names
 // the line: unknown and repeated keys, ports beyond 65535 (AWS's program cuts
 // their upper bits off and goes on with another port), aliases, a second
 // document, more than [MaxAllowlistSize] bytes, no entry. So is an error of r,
@@ -47,10 +49,10 @@ func ReadAllowlist(r io.Reader) (Allowlist, error) {
 func readBounded(r io.Reader) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(r, MaxAllowlistSize+1))
 	if err != nil {
-		return nil, &Error{Op: "parse", Reason: ReasonAllowlist, Detail: "the allowlist cannot be read", Err: err}
+		return nil, &Error{Op: "ReadAllowlist", Reason: ReasonInvalidAllowlist, Detail: "the allowlist cannot be read", Err: err}
 	}
 	if len(content) > MaxAllowlistSize {
-		return nil, &Error{Op: "parse", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist has more than %d bytes", MaxAllowlistSize)}
+		return nil, &Error{Op: "ReadAllowlist", Reason: ReasonInvalidAllowlist, Detail: fmt.Sprintf("the allowlist has more than %d bytes", MaxAllowlistSize)}
 	}
 	return content, nil
 }
@@ -58,11 +60,11 @@ func readBounded(r io.Reader) ([]byte, error) {
 func parseAllowlistYAML(content []byte) (Allowlist, error) {
 	root, err := parseYAML(content)
 	if err != nil {
-		return Allowlist{}, &Error{Op: "parse", Reason: ReasonAllowlist, Detail: "the allowlist is not one YAML document (a pattern such as \"*.example.com\" needs its quotes)", Err: err}
+		return Allowlist{}, &Error{Op: "ReadAllowlist", Reason: ReasonInvalidAllowlist, Detail: "the allowlist is not one YAML document (a pattern such as \"*.example.com\" needs its quotes)", Err: err}
 	}
 	list, err := allowlistNode(root)
 	if err != nil {
-		return Allowlist{}, &Error{Op: "parse", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist: %v", err)}
+		return Allowlist{}, &Error{Op: "ReadAllowlist", Reason: ReasonInvalidAllowlist, Detail: fmt.Sprintf("the allowlist: %v", err)}
 	}
 	if err := checkEntryCount(len(list)); err != nil {
 		return Allowlist{}, err
@@ -70,7 +72,7 @@ func parseAllowlistYAML(content []byte) (Allowlist, error) {
 	a := Allowlist{entries: make([]rule, len(list))}
 	for i, node := range list {
 		if a.entries[i], err = ruleOfNode(node); err != nil {
-			return Allowlist{}, &Error{Op: "parse", Reason: ReasonAllowlist, Detail: fmt.Sprintf("entry %d of the allowlist, line %d: %v", i+1, node.Line, err)}
+			return Allowlist{}, &Error{Op: "ReadAllowlist", Reason: ReasonInvalidAllowlist, Field: fmt.Sprintf("entry %d of the allowlist, line %d", i+1, node.Line), Detail: err.Error()}
 		}
 	}
 	return a, nil
@@ -81,7 +83,7 @@ func parseAllowlistYAML(content []byte) (Allowlist, error) {
 func parseYAML(content []byte) (root *yaml.Node, err error) {
 	// A panic of the library while a file is loaded anew must not end a proxy
 	// that has connections.
-	defer contain(&err)
+	defer contain.Panic(&err)
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var document yaml.Node
 	if err := decoder.Decode(&document); err != nil {

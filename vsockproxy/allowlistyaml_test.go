@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // The file that AWS's program is installed with is taken as it is, whole.
@@ -136,7 +138,7 @@ func TestReadAllowlistErrors(t *testing.T) {
 			t.Errorf("%.80q is accepted", text)
 			continue
 		}
-		wantReason(t, err, ReasonAllowlist)
+		wantReason(t, err, ReasonInvalidAllowlist)
 		if !strings.Contains(err.Error(), says) {
 			t.Errorf("%.80q: %v; does not say %q", text, err, says)
 		}
@@ -146,7 +148,7 @@ func TestReadAllowlistErrors(t *testing.T) {
 	}
 	broken := errors.New("broken")
 	_, err := ReadAllowlist(io.MultiReader(strings.NewReader("allowlist: []"), iotest.ErrReader(broken)))
-	if e := wantReason(t, err, ReasonAllowlist); !errors.Is(e, broken) {
+	if e := wantReason(t, err, ReasonInvalidAllowlist); !errors.Is(e, broken) {
 		t.Errorf("%v does not wrap the error of the reader", e)
 	}
 }
@@ -176,13 +178,13 @@ func FuzzReadAllowlist(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		a, err := ReadAllowlist(strings.NewReader(s))
 		if err != nil {
-			wantReason(t, err, ReasonAllowlist)
+			wantReason(t, err, ReasonInvalidAllowlist)
 			if len(a.entries) != 0 {
 				t.Fatal("entries beside an error")
 			}
-			var p *panicError
+			var p *contain.PanicError
 			if errors.As(err, &p) {
-				t.Fatalf("%q: %v\n%s", s, err, p.stack)
+				t.Fatalf("%q: %v\n%s", s, err, p.Stack)
 			}
 			return
 		}

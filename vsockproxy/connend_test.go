@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/mdlayher/vsock"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // OnEnd hears once of each connection what the log says.
@@ -21,10 +23,10 @@ func TestOnEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
-		_ = conn.(duplex).CloseWrite()
-		wantCut(t, conn)
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
+		_ = conn.(conntest.Duplex).CloseWrite()
+		conntest.WantCut(t, conn)
 		_ = conn.Close()
 		e := <-ends
 		line := r.log.wantEnd(t, "closed")
@@ -50,27 +52,27 @@ func TestOnEnd(t *testing.T) {
 }
 
 // cidConn comes from a context ID, on machines without vsock, too.
-type cidConn struct{ wrapped }
+type cidConn struct{ conntest.Wrapped }
 
 func (cidConn) RemoteAddr() net.Addr { return &vsock.Addr{ContextID: 16, Port: 1} }
 
 // noAddrConn panics when it is asked who it is.
-type noAddrConn struct{ wrapped }
+type noAddrConn struct{ conntest.Wrapped }
 
 func (noAddrConn) RemoteAddr() net.Addr { panic("no address") }
 
 func TestOnEndPeers(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
-		"16":   func(c net.Conn) net.Conn { return cidConn{wrapped{c.(duplex)}} },
-		"none": func(c net.Conn) net.Conn { return noAddrConn{wrapped{c.(duplex)}} },
+		"16":   func(c net.Conn) net.Conn { return cidConn{conntest.Wrapped{Duplex: c.(conntest.Duplex)}} },
+		"none": func(c net.Conn) net.Conn { return noAddrConn{conntest.Wrapped{Duplex: c.(conntest.Duplex)}} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			ends := make(chan ConnEnd, 16)
 			l := mustListen(t, TCP("127.0.0.1:0"))
-			r := startOn(t, wrapListener{l, wrap}, TCP(l.Addr().String()), &Proxy{Target: origin(t, echo), OnEnd: func(e ConnEnd) { ends <- e }})
+			r := startOn(t, wrapListener{l, wrap}, TCP(l.Addr().String()), &Proxy{Route: To(origin(t, echo)), OnEnd: func(e ConnEnd) { ends <- e }})
 			conn := r.dial(t)
 			_ = conn.CloseWrite()
-			wantCut(t, conn)
+			conntest.WantCut(t, conn)
 			e := <-ends
 			if name == "16" {
 				if line := r.log.wantEnd(t, "closed"); e.CID != 16 || line["cid"] != 16.0 {
@@ -105,9 +107,9 @@ func TestLoadStats(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	allow := mustAllow(t, "a.example:443")
-	if err := (&Proxy{Target: "a.example:443", Allow: allow}).Check(); err != nil {
+	if err := (&Proxy{Route: To("a.example:443"), Allow: allow}).Check(); err != nil {
 		t.Error(err)
 	}
-	wantReason(t, (&Proxy{Target: "b.example:443", Allow: allow}).Check(), ReasonNotAllowed)
-	wantReason(t, (&Proxy{Target: "a.example:443"}).Check(), ReasonConfig)
+	wantReason(t, (&Proxy{Route: To("b.example:443"), Allow: allow}).Check(), ReasonNotAllowed)
+	wantReason(t, (&Proxy{Route: To("a.example:443")}).Check(), ReasonInvalidOptions)
 }

@@ -83,7 +83,7 @@
 //
 // Serve lasts until ctx ends and returns nil then. The proxy carries the end of
 // either direction separately (half-close), and lets no connection wait longer than
-// [Proxy].IdleTimeout for a byte to move, or than [HalfCloseTimeout] once one
+// [Proxy].IdleTimeout for a byte to move, or than one minute once one
 // direction has ended. [Proxy].MaxLifetime ends connections whatever moves on them.
 // TCP connections have keepalive on, so that a peer that vanishes is noticed.
 //
@@ -242,10 +242,10 @@
 //	refused, unreachable     nothing answers there, or there is no way there
 //	timeout                  not in time; "error" says whether client or target
 //	canceled                 the proxy was ending
-//	bad-connect              the client sent no proper CONNECT request
-//	bad-client-hello         the client did not begin with TLS
+//	invalid-connect          the client sent no proper CONNECT request
+//	invalid-client-hello     the client did not begin with TLS
 //	no-server-name           the client's TLS names no server
-//	bad-server-name          or names it as TLS does not allow
+//	invalid-server-name      or names it as TLS does not allow
 //	encrypted-client-hello   or encrypts the name (ECH)
 //	connection-limit         MaxConnsPerCID
 //

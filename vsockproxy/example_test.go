@@ -45,7 +45,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	proxy := &vsockproxy.Proxy{Target: target, Allow: allow}
+	proxy := &vsockproxy.Proxy{Route: vsockproxy.To(target), Allow: allow}
 	served := make(chan error, 1)
 	go func() { served <- proxy.Serve(ctx, listener) }()
 
@@ -138,7 +138,7 @@ func ExampleParseEndpoint() {
 	fmt.Println(err)
 	// Output:
 	// true <nil>
-	// vsockproxy: parse: bad-endpoint: "vsock://parent:8000": context ID "parent" is not a decimal number between 0 and 4294967295; accepted forms: vsock://3:8000  hybrid:///run/v.sock?port=8000  unix:///run/p.sock  tcp://127.0.0.1:8000
+	// vsockproxy: ParseEndpoint: invalid-endpoint: "vsock://parent:8000": context ID "parent" is not a decimal number between 0 and 4294967295; accepted forms: vsock://3:8000  hybrid:///run/v.sock?port=8000  unix:///run/p.sock  tcp://127.0.0.1:8000
 }
 
 func ExampleParseAllowlist() {
@@ -161,7 +161,7 @@ func ExampleParseAllowlist() {
 	// *.example.com:8000-8100 cid=16,17
 	// 10.0.3.0/24:443
 	// [2600:1f18::]:443
-	// vsockproxy: parse: bad-allowlist: entry 2 of the allowlist: "*.co.uk:443": anybody can register a name below co.uk, so the pattern permits everybody's; add the label of the owner that is meant
+	// vsockproxy: ParseAllowlist: invalid-allowlist: entry 2 of the allowlist: "*.co.uk:443": anybody can register a name below co.uk, so the pattern permits everybody's; add the label of the owner that is meant
 }
 
 func ExampleReadAllowlist() {
@@ -179,7 +179,7 @@ allowlist:
 	fmt.Println(err)
 	// Output:
 	// [kms.eu-west-1.amazonaws.com:443 *.example.com:8000-8100 cid=16,17] <nil>
-	// vsockproxy: parse: bad-allowlist: entry 1 of the allowlist, line 3: kms.eu-west-1.amazonaws.com: port "65979" is not a decimal number between 1 and 65535
+	// vsockproxy: ReadAllowlist: invalid-allowlist: entry 1 of the allowlist, line 3: kms.eu-west-1.amazonaws.com: port "65979" is not a decimal number between 1 and 65535
 }
 
 // Rules from a file, which is loaded anew when it changes. A program that has
@@ -207,7 +207,7 @@ func ExampleAllowlistFile() {
 		log.Fatal(err)
 	}
 	// go file.Watch(ctx, 0, logger)
-	_ = &vsockproxy.Proxy{Target: "kms.eu-west-1.amazonaws.com:443", AllowFrom: file.Allowlist}
+	_ = &vsockproxy.Proxy{Route: vsockproxy.To("kms.eu-west-1.amazonaws.com:443"), AllowFrom: file.Allowlist}
 
 	write("allowlist: [{address: \"*.com\", port: 443}]")
 	fmt.Println("mistake found:", file.Reload() != nil)
@@ -229,8 +229,8 @@ func ExampleCachingResolver() {
 		Resolver: &net.Resolver{PreferGo: true}, // not the C library's
 		TTL:      10 * time.Second,
 	}
-	_ = &vsockproxy.Proxy{Target: "kms.eu-west-1.amazonaws.com:443", Resolver: names}
-	_ = &vsockproxy.Proxy{Target: "sts.eu-west-1.amazonaws.com:443", Resolver: names, AddressFamily: vsockproxy.IPv4Only}
+	_ = &vsockproxy.Proxy{Route: vsockproxy.To("kms.eu-west-1.amazonaws.com:443"), Resolver: names}
+	_ = &vsockproxy.Proxy{Route: vsockproxy.To("sts.eu-west-1.amazonaws.com:443"), Resolver: names, AddressFamily: vsockproxy.IPv4Only}
 }
 
 // What an allowlist permits, for people who check it.

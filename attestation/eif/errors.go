@@ -2,13 +2,17 @@ package eif
 
 import (
 	"fmt"
-	"strings"
-	"unicode"
+
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
 // Reason names the rule that an image, or what shall become one, breaks. The
 // strings are stable: log them, count them, compare them.
 type Reason string
+
+// Error returns the word itself, so that errors.Is(err, ReasonCRC) asks whether an
+// [Error] has that Reason.
+func (r Reason) Error() string { return string(r) }
 
 // Reasons about the header and the layout of the file.
 const (
@@ -83,69 +87,58 @@ const (
 // The text of an image that failed is not to be trusted, so Detail quotes and
 // shortens what it shows of it, and Error does so with Err's.
 type Error struct {
+	// Op is the function that failed, "Read" or "Write".
+	Op string
 	// Reason names the rule that was broken.
 	Reason Reason
-	// Place is what broke it: a field of the header ("num_sections"), a section
+	// Field is what broke it: a field of the header ("num_sections"), a section
 	// by number and type ("section 2 (metadata)"), or a field of Contents.
-	Place string
-	// Offset is where in the file that begins, in bytes, or where the file ends
-	// or can't be read; -1 if it is nowhere.
-	Offset int64
+	Field string
 	// Detail says what was seen, what was expected and, where there is one, the
-	// remedy.
+	// remedy. It begins with the Offset.
 	Detail string
 	// Err is the underlying error, or nil.
 	Err error
+	// Offset is where in the file that begins, in bytes, or where the file ends
+	// or cannot be read; -1 if it is nowhere.
+	Offset int64
 }
 
-// Error says the reason, the place and the detail in one line.
+// Error returns one line: "eif: Op: reason: field: detail: cause".
 func (e *Error) Error() string {
-	s := "eif: " + string(e.Reason)
-	if e.Place != "" {
-		s += ": " + e.Place
-	}
-	if e.Offset >= 0 {
-		s += fmt.Sprintf(" at byte %d", e.Offset)
-	}
-	if e.Detail != "" {
-		s += ": " + e.Detail
-	}
-	if e.Err != nil {
-		s += ": " + plain(e.Err.Error())
-	}
-	return s
+	return errtext.Join("eif", e.Op, string(e.Reason), e.Field, e.Detail, e.Err)
 }
 
-// maxErr bounds how much of the text of another package's error is shown, which
-// may repeat what it was given.
-const maxErr = 256
-
-// plain shortens a text and takes out what could command a terminal.
-func plain(s string) string {
-	if len(s) > maxErr {
-		s = s[:maxErr] + "…"
-	}
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
+// Is reports whether target is the error's [Reason].
+func (e *Error) Is(target error) bool {
+	r, ok := target.(Reason)
+	return ok && r == e.Reason
 }
 
 // Unwrap returns the underlying error, or nil.
 func (e *Error) Unwrap() error { return e.Err }
 
-func fail(reason Reason, place string, offset int64, format string, args ...any) *Error {
-	return &Error{Reason: reason, Place: place, Offset: offset, Detail: fmt.Sprintf(format, args...)}
+func fail(reason Reason, field string, offset int64, format string, args ...any) *Error {
+	return failWith(nil, reason, field, offset, format, args...)
 }
 
-// maxShown bounds how much of an image an error repeats.
-const maxShown = 32
-
-func shortText(s string) string {
-	if len(s) > maxShown {
-		return fmt.Sprintf("%q… (%d bytes)", s[:maxShown], len(s))
+// failWith is fail with a cause.
+func failWith(cause error, reason Reason, field string, offset int64, format string, args ...any) *Error {
+	detail := fmt.Sprintf(format, args...)
+	if offset >= 0 {
+		where := fmt.Sprintf("at byte %d", offset)
+		if detail != "" {
+			where += ": "
+		}
+		detail = where + detail
 	}
-	return fmt.Sprintf("%q", s)
+	return &Error{Reason: reason, Field: field, Offset: offset, Detail: detail, Err: cause}
+}
+
+// named puts the operation into an error that was made without knowing it.
+func named(op string, err error) error {
+	if e, ok := err.(*Error); ok && e.Op == "" {
+		e.Op = op
+	}
+	return err
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
 // Metadata is what a builder noted about an image. It isn't measured: a PCR says
@@ -143,7 +145,7 @@ func members(text []byte) (map[string]json.RawMessage, error) {
 			return nil, fmt.Errorf("has more than %d members", maxMembers)
 		}
 		if _, twice := found[name]; twice {
-			return nil, fmt.Errorf("has the member %s twice", shortText(name))
+			return nil, fmt.Errorf("has the member %s twice", errtext.Quote(name))
 		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {

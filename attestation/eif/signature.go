@@ -16,6 +16,7 @@ import (
 	"github.com/veraison/go-cose"
 
 	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
 // Signature is an image's signature over its PCR0.
@@ -110,7 +111,7 @@ var strictCBOR = func() cbor.DecMode {
 // place and offset are the section's.
 func verifySignature(section []byte, pcr0 attestation.PCR, place string, offset int64) (*Signature, error) {
 	reject := func(reason Reason, err error, format string, args ...any) error {
-		return &Error{Reason: reason, Place: place, Offset: offset, Detail: fmt.Sprintf(format, args...), Err: err}
+		return failWith(err, reason, place, offset, format, args...)
 	}
 	var entries []signatureEntry
 	if err := strictCBOR.Unmarshal(section, &entries); err != nil {
@@ -185,7 +186,7 @@ func parseCertificate(text []byte) (*x509.Certificate, error) {
 	case block == nil || bytes.Count(text[:len(text)-len(rest)], begin) != 1:
 		return nil, errors.New("is damaged PEM")
 	case block.Type != "CERTIFICATE" || len(block.Headers) != 0:
-		return nil, fmt.Errorf("is PEM of type %s, not a plain CERTIFICATE", shortText(block.Type))
+		return nil, fmt.Errorf("is PEM of type %s, not a plain CERTIFICATE", errtext.Quote(block.Type))
 	}
 	return x509.ParseCertificate(block.Bytes)
 }

@@ -59,6 +59,14 @@ type Contents struct {
 //
 // Errors are of type *Error. After one, w may hold the beginning of an image.
 func Write(w io.Writer, c Contents) (*Image, error) {
+	image, err := write(w, c)
+	if err != nil {
+		return nil, named("Write", err)
+	}
+	return image, nil
+}
+
+func write(w io.Writer, c Contents) (*Image, error) {
 	metadata, err := c.check()
 	if err != nil {
 		return nil, err
@@ -96,7 +104,7 @@ func Write(w io.Writer, c Contents) (*Image, error) {
 		signed = m.pcrs()
 		signature, err := c.Signer.sign(signed[attestation.PCRImage])
 		if err != nil {
-			return nil, &Error{Reason: ReasonInvalidContents, Place: "Signer", Offset: -1, Err: err}
+			return nil, failWith(err, ReasonInvalidContents, "Signer", -1, "")
 		}
 		sections = append(sections, newPart(SignatureData, bytes.NewReader(signature)))
 		// A key behind an interface may sign anything: what the reader refuses
@@ -122,7 +130,7 @@ func Write(w io.Writer, c Contents) (*Image, error) {
 
 	raw = header.encode()
 	if _, err := w.Write(raw); err != nil {
-		return nil, &Error{Reason: ReasonWrite, Offset: 0, Err: err}
+		return nil, failWith(err, ReasonWrite, "", 0, "")
 	}
 	written := crc32.NewIEEE()
 	written.Write(raw[:crcOffset])
@@ -186,12 +194,12 @@ func (c *Contents) check() ([]byte, error) {
 	}
 	if c.Signer != nil {
 		if _, err := c.Signer.algorithm(); err != nil {
-			return nil, &Error{Reason: ReasonInvalidContents, Place: "Signer", Offset: -1, Err: err}
+			return nil, failWith(err, ReasonInvalidContents, "Signer", -1, "")
 		}
 	}
 	metadata, err := c.Metadata.encode()
 	if err != nil {
-		return nil, &Error{Reason: ReasonInvalidContents, Place: "Metadata", Offset: -1, Err: err}
+		return nil, failWith(err, ReasonInvalidContents, "Metadata", -1, "")
 	}
 	if len(metadata) > MaxMetadataSize {
 		return nil, invalid("Metadata", "have %d bytes, more than %d", len(metadata), MaxMetadataSize)
@@ -221,11 +229,11 @@ func emit(w io.Writer, m *measurer, sections []part) error {
 	for i, s := range sections {
 		if m != nil {
 			if err := m.begin(s.kind); err != nil {
-				return &Error{Reason: ReasonRead, Place: placeOf(i, s.kind), Offset: -1, Err: err}
+				return failWith(err, ReasonRead, placeOf(i, s.kind), -1, "")
 			}
 		}
 		if _, err := w.Write(sectionHeader{Type: s.kind, Size: uint64(s.size)}.encode()); err != nil {
-			return &Error{Reason: ReasonWrite, Place: placeOf(i, s.kind), Offset: -1, Err: err}
+			return failWith(err, ReasonWrite, placeOf(i, s.kind), -1, "")
 		}
 		for done := int64(0); done < s.size; {
 			part := chunk[:min(s.size-done, chunkSize)]
@@ -234,13 +242,13 @@ func emit(w io.Writer, m *measurer, sections []part) error {
 				if err == nil || err == io.EOF {
 					return fail(ReasonSourceChanged, placeOf(i, s.kind), -1, "ends after %d of its %d bytes", done+int64(n), s.size)
 				}
-				return &Error{Reason: ReasonRead, Place: placeOf(i, s.kind), Offset: -1, Err: err}
+				return failWith(err, ReasonRead, placeOf(i, s.kind), -1, "")
 			}
 			if m != nil {
 				m.write(part)
 			}
 			if _, err := w.Write(part); err != nil {
-				return &Error{Reason: ReasonWrite, Place: placeOf(i, s.kind), Offset: -1, Err: err}
+				return failWith(err, ReasonWrite, placeOf(i, s.kind), -1, "")
 			}
 			done += int64(len(part))
 		}

@@ -118,7 +118,7 @@ type rejection struct {
 	err     error  // an *attestation.Error or an *eif.Error
 }
 
-func (r *rejection) Error() string { return r.name + ": " + r.verdict + ": " + withoutPackage(r.err) }
+func (r *rejection) Error() string { return r.name + ": " + r.verdict + ": " + withReason(r.err) }
 
 // program is the surroundings of one run.
 type program struct {
@@ -155,7 +155,7 @@ func (p *program) run(args []string) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitVerified
 	case errors.As(err, &r):
-		fmt.Fprintf(p.stderr, "attest %s: %s: %s: %s\n", name, escape(r.name, strconv.IsPrint), paint(p.stderr, red, r.verdict), withoutPackage(r.err))
+		fmt.Fprintf(p.stderr, "attest %s: %s: %s: %s\n", name, escape(r.name, strconv.IsPrint), paint(p.stderr, red, r.verdict), withReason(r.err))
 		if e, ok := r.err.(*attestation.Error); ok && hints[e.Reason] != "" {
 			fmt.Fprintf(p.stderr, "hint: %s\n", hints[e.Reason])
 		}

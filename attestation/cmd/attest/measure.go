@@ -76,7 +76,7 @@ func imageMeasurement(name string) (attestation.Measurement, error) {
 	}
 	image, err := readImage(name, r)
 	if e, ok := errors.AsType[*eif.Error](err); ok {
-		return attestation.Measurement{}, fmt.Errorf("%s: no enclave image: %s", name, withoutPackage(e))
+		return attestation.Measurement{}, fmt.Errorf("%s: no enclave image: %s", name, withReason(e))
 	}
 	if err != nil {
 		return attestation.Measurement{}, err

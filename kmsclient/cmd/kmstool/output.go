@@ -41,7 +41,7 @@ func (p *program) print(out *output, asJSON bool) error {
 		}
 	}
 	if _, err := p.stdout.Write(b.Bytes()); err != nil {
-		return fmt.Errorf("the output can't be written: %w", err)
+		return fmt.Errorf("the output cannot be written: %w", err)
 	}
 	return nil
 }
@@ -89,7 +89,7 @@ func (p *program) report(ctx context.Context, c *command, f *flags, err error) i
 			_, err = p.stdout.Write(append(encoded, '\n'))
 		}
 		if err != nil {
-			p.say("kmstool "+c.name+": ", "the output can't be written: "+err.Error())
+			p.say("kmstool "+c.name+": ", "the output cannot be written: "+err.Error())
 		}
 	}
 	switch kmsclient.Reason(e.Reason) {
@@ -102,7 +102,7 @@ func (p *program) report(ctx context.Context, c *command, f *flags, err error) i
 // message is an error's text in the terms of flags, without what the SDK and the
 // packages put around it.
 func message(err error) string {
-	if errors.Is(err, nsm.ErrNoDevice) {
+	if errors.Is(err, nsm.ReasonNoDevice) {
 		return "there is no NSM at /dev/nsm: kmstool runs inside a Nitro Enclave only, on a kernel that has loaded its nsm driver"
 	}
 	text := err.Error()
