@@ -98,7 +98,7 @@ func TestResolveAliasRefuses(t *testing.T) {
 
 	opts.RootCAs = nil // Amazon's, which didn't certify the stub
 	_, err = ResolveAlias(t.Context(), testConfig(), aliasOfA, opts)
-	if e := wantError(t, err, "ResolveAlias", ReasonChannel); !strings.Contains(e.Detail, "isn't KMS") {
+	if e := wantError(t, err, "ResolveAlias", ReasonChannel); !strings.Contains(e.Detail, "is not KMS") {
 		t.Error(err)
 	}
 }

@@ -108,6 +108,9 @@ func (a finalInput) HandleSerialize(ctx context.Context, in middleware.Serialize
 		return middleware.SerializeOutput{}, middleware.Metadata{}, named(a.op, err)
 	}
 	a.call = c
+	if c != nil {
+		in.Parameters = newCall(c.input).input // what others make of it from here on counts for nothing
+	}
 	return a.serializer.HandleSerialize(ctx, in, next)
 }
 

@@ -20,7 +20,9 @@ import (
 // after it, and the request serialized again with the input that was checked.
 func TestSerialisedRequest(t *testing.T) {
 	theirs := []byte(`{"CiphertextBlob":"dGhlaXJz","KeyId":"theirs"}`)
-	padded := func(n int) []byte { return append(bytes.Clone(theirs), bytes.Repeat([]byte(" "), n-len(theirs))...) }
+	padded := func(n int) []byte {
+		return append(bytes.Clone(theirs), bytes.Repeat([]byte(" "), max(0, n-len(theirs)))...)
+	}
 	type editor = func(*testing.T, context.Context, *smithyhttp.Request) context.Context
 	request := func(edit func(r *smithyhttp.Request) error) editor {
 		return func(t *testing.T, ctx context.Context, r *smithyhttp.Request) context.Context {

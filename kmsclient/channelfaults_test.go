@@ -108,8 +108,8 @@ func TestHandshakeHints(t *testing.T) {
 		hint string
 	}{
 		"nothing":   {"", "its log says why"},
-		"plaintext": {"HTTP/1.1 400 Bad Request\r\n\r\n", "doesn't speak TLS"},
-		"alert":     {"\x15\x03\x03\x00\x02\x02\x28", "no TLS with whoever answered"}, // handshake_failure
+		"plaintext": {"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak TLS"},
+		"alert":     {"\x15\x03\x03\x00\x02\x02\x28", "no TLS with whoever responded"}, // handshake_failure
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := newTestClient(t, testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA},

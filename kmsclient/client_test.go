@@ -63,7 +63,7 @@ func TestNewRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			client, err := New(t.Context(), test.cfg, test.attester, test.opts, test.optFns...)
 			e := wantError(t, err, "New", ReasonInvalidOptions)
-			if client != nil || !strings.Contains(e.Detail, test.detail) {
+			if client != nil || !strings.Contains(e.Error(), test.detail) {
 				t.Errorf("client %v, error %v", client, err)
 			}
 		})
@@ -278,7 +278,7 @@ func TestContext(t *testing.T) {
 	out, err := client.Decrypt(ctx, decryptInput)
 	close(returned)
 	e := wantError(t, err, "Decrypt", ReasonCanceled)
-	if out != nil || !errors.Is(err, context.Canceled) || !strings.Contains(e.Detail, "before the answer") {
+	if out != nil || !errors.Is(err, context.Canceled) || !strings.Contains(e.Detail, "before the response") {
 		t.Errorf("output %v, error %v", out, err)
 	}
 }
