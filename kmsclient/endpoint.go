@@ -68,7 +68,7 @@ func newHosts(names []string) ([]string, error) {
 		host := strings.ToLower(name)
 		if _, err := netip.ParseAddr(host); err != nil && !hostName.MatchString(host) {
 			return nil, &Error{Reason: ReasonInvalidOptions, Field: "Options.Hosts",
-				Detail: fmt.Sprintf("%s is not a host: Hosts takes exact names or addresses, without scheme, port or wildcard", quoteID(name))}
+				Detail: fmt.Sprintf("%s is not a host: it takes exact names or addresses, without scheme, port or wildcard", quoteID(name))}
 		}
 		hosts = append(hosts, host)
 	}
