@@ -203,7 +203,7 @@ func TestHosts(t *testing.T) {
 		"kms.example.com/", "kms example.com", "[::1]", "-kms.example.com", "kms.example.com\n",
 	} {
 		client, err := New(t.Context(), testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, Hosts: []string{"kms.example.com", host}})
-		if e := wantError(t, err, "New", ReasonInvalidOptions); client != nil || !strings.Contains(e.Detail, "Hosts") {
+		if e := wantError(t, err, "New", ReasonInvalidOptions); client != nil || e.Field != "Options.Hosts" {
 			t.Errorf("%q: client %v, error %v", host, client, err)
 		}
 	}
