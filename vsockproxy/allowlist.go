@@ -23,8 +23,7 @@ const (
 const MaxAllowlistEntries = 4096
 
 // Allowlist is the set of targets that a [Proxy] may connect to. It is immutable
-// and safe for concurrent use; build it with [ParseAllowlist], [ReadAllowlist] or
-// [OpenAllowlistFile]. The zero Allowlist is empty, and a Proxy refuses to start
+// and safe for concurrent use; build it with [ParseAllowlist] or by package allowfile. The zero Allowlist is empty, and a Proxy refuses to start
 // with it.
 type Allowlist struct {
 	entries []rule

@@ -3,7 +3,6 @@ package vsockproxy
 import (
 	"net"
 	"testing"
-	"time"
 
 	"github.com/mdlayher/vsock"
 
@@ -82,26 +81,6 @@ func TestOnEndPeers(t *testing.T) {
 				t.Errorf("%+v", e)
 			}
 		})
-	}
-}
-
-func TestLoadStats(t *testing.T) {
-	file, path := openFile(t, yamlOf(t, "a.example:443"))
-	before := file.Stats()
-	if before.Loaded != 1 || before.Failed != 0 || time.Since(before.Last) < 0 || before.Last.IsZero() {
-		t.Errorf("%+v", before)
-	}
-	mustWriteFile(t, path, "allowlist: []")
-	_ = file.Reload()
-	if s := file.Stats(); s != (LoadStats{Loaded: 1, Failed: 1, Last: before.Last}) {
-		t.Errorf("%+v", s)
-	}
-	mustWriteFile(t, path, yamlOf(t, "b.example:443"))
-	if err := file.Reload(); err != nil {
-		t.Fatal(err)
-	}
-	if s := file.Stats(); s.Loaded != 2 || s.Failed != 1 || s.Last.Before(before.Last) {
-		t.Errorf("%+v", s)
 	}
 }
 

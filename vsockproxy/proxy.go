@@ -53,7 +53,7 @@ type Proxy struct {
 	// and must have the target of a route [To], and once for every connection; from then on a target
 	// that is not listed is refused per connection. Connections that are open go
 	// on whatever later lists say. It must be safe for concurrent use and return
-	// at once; [AllowlistFile].Allowlist is meant for it.
+	// at once; the Allowlist method of allowfile.File is meant for it.
 	AllowFrom func() Allowlist
 	// Logger gets one line per connection when it ends: peer, target, address,
 	// bytes each way, duration, and why it ended. It never gets payload, except

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keyvouch/keyvouch/vsockproxy"
+	"github.com/keyvouch/keyvouch/vsockproxy/allowfile"
 )
 
 // config is what a process serves, from a file or from the command line of AWS's
@@ -46,7 +47,7 @@ type route struct {
 // ruleFile is a file of rules, which several routes may have.
 type ruleFile struct {
 	path string
-	*vsockproxy.AllowlistFile
+	*allowfile.File
 }
 
 // fromSystemd is how a route says that its listener is passed by systemd.
@@ -311,7 +312,7 @@ func (c *config) ruleFile(path string) (*ruleFile, error) {
 			return f, nil
 		}
 	}
-	opened, err := vsockproxy.OpenAllowlistFile(path)
+	opened, err := allowfile.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
-package vsockproxy
+package allowfile
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -11,35 +12,36 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/keyvouch/keyvouch/vsockproxy"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
-// DefaultWatchInterval is how often [AllowlistFile.Watch] looks at the file where
+// DefaultInterval is how often [File.Watch] looks at the file where
 // it is not told otherwise.
-const DefaultWatchInterval = 5 * time.Second
+const DefaultInterval = 5 * time.Second
 
-// AllowlistFile is an allowlist in a file, which can be loaded anew while a
-// [Proxy] runs with it: set [Proxy].AllowFrom to its Allowlist method. A file
+// File is an allowlist in a file, which can be loaded anew while a
+// [vsockproxy.Proxy] runs with it: set its AllowFrom to its Allowlist method. A file
 // that cannot be read or has a mistake never takes the place of the rules in
-// force. Open it with [OpenAllowlistFile]; the zero AllowlistFile has no rules, and
+// force. Open it with [Open]; the zero File has no rules, and
 // a Proxy refuses to start with it.
 //
 // All methods may be called by several goroutines at once.
-type AllowlistFile struct {
+type File struct {
 	path    string
-	current atomic.Pointer[Allowlist]
+	current atomic.Pointer[vsockproxy.Allowlist]
 
 	// mu is held from reading to putting in force, so that what was read first
 	// does not replace what was read later.
 	mu    sync.Mutex
 	taken [sha256.Size]byte
 	err   error
-	stats LoadStats
+	stats Stats
 }
 
-// LoadStats counts the loads of an [AllowlistFile], for metrics.
-type LoadStats struct {
-	// Loaded is how many succeeded, the one of OpenAllowlistFile among them.
+// Stats counts the loads of an [File], for metrics.
+type Stats struct {
+	// Loaded is how many succeeded, the one of Open among them.
 	Loaded int
 	// Failed is how many did not, and left the rules as they were.
 	Failed int
@@ -47,11 +49,11 @@ type LoadStats struct {
 	Last time.Time
 }
 
-// OpenAllowlistFile reads the file at path, in the format of [ReadAllowlist], which
-// has to be there and without mistakes. It keeps no descriptor. Errors are *Error
-// with [ReasonInvalidAllowlist], and wrap those of the operating system.
-func OpenAllowlistFile(path string) (*AllowlistFile, error) {
-	f := &AllowlistFile{path: path}
+// Open reads the file at path, in the format of [Read], which
+// has to be there and without mistakes. It keeps no descriptor. Errors are
+// [*vsockproxy.Error] with [vsockproxy.ReasonInvalidAllowlist], and wrap those of the operating system.
+func Open(path string) (*File, error) {
+	f := &File{path: path}
 	if err := f.Reload(); err != nil {
 		return nil, err
 	}
@@ -59,24 +61,24 @@ func OpenAllowlistFile(path string) (*AllowlistFile, error) {
 }
 
 // Allowlist returns the rules in force: those of the last load that succeeded.
-func (f *AllowlistFile) Allowlist() Allowlist {
+func (f *File) Allowlist() vsockproxy.Allowlist {
 	if a := f.current.Load(); a != nil {
 		return *a
 	}
-	return Allowlist{}
+	return vsockproxy.Allowlist{}
 }
 
 // Err returns why the last load failed, or nil if the rules in force are those it
 // found. It is what a health check should show: rules that look edited and are
 // not in force.
-func (f *AllowlistFile) Err() error {
+func (f *File) Err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
 }
 
 // Stats counts the loads so far, those of Watch among them.
-func (f *AllowlistFile) Stats() LoadStats {
+func (f *File) Stats() Stats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.stats
@@ -84,28 +86,28 @@ func (f *AllowlistFile) Stats() LoadStats {
 
 // Reload reads the file. If it fails, the rules stay as they are. Connections that
 // are open go on in any case, also those that the new rules would refuse; the new
-// rules are for connections to come. The error is an *Error with
-// [ReasonInvalidAllowlist].
-func (f *AllowlistFile) Reload() error {
+// rules are for connections to come. The error is a [*vsockproxy.Error]
+// with [vsockproxy.ReasonInvalidAllowlist].
+func (f *File) Reload() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.take(f.read())
 }
 
 // Watch looks at the file every interval, where zero means
-// [DefaultWatchInterval], until ctx ends, and returns nil then. A negative
-// interval is an *Error with [ReasonInvalidOptions].
+// [DefaultInterval], until ctx ends, and returns nil then. A negative
+// interval is a [*vsockproxy.Error] with [vsockproxy.ReasonInvalidOptions].
 //
 // It reads the file, rather than trust its times, and loads what has changed and
 // then stayed the same for an interval: somebody who writes the file in place is
 // perhaps not done, and half a file may be a list without mistakes. Each change
 // is loaded once, and told to logger, which may be nil: at level Info that it is in
 // force, or at level Error why it is not.
-func (f *AllowlistFile) Watch(ctx context.Context, interval time.Duration, logger *slog.Logger) error {
-	interval, err := durationOr("the interval", interval, DefaultWatchInterval)
-	if err != nil {
-		return &Error{Op: "Watch", Reason: ReasonInvalidOptions, Detail: err.Error()}
+func (f *File) Watch(ctx context.Context, interval time.Duration, logger *slog.Logger) error {
+	if interval < 0 {
+		return &vsockproxy.Error{Op: "Watch", Reason: vsockproxy.ReasonInvalidOptions, Field: "interval", Detail: fmt.Sprintf("it is negative (%v); zero means the default of %v", interval, DefaultInterval)}
 	}
+	interval = cmp.Or(interval, DefaultInterval)
 	log := slog.New(slog.DiscardHandler)
 	if logger != nil {
 		log = slog.New(contain.Handler{Handler: logger.Handler()})
@@ -125,20 +127,20 @@ func (f *AllowlistFile) Watch(ctx context.Context, interval time.Duration, logge
 
 // poll loads the file if it is as it was at the last poll, and not as it was last
 // loaded. It returns what the next poll gets as last.
-func (f *AllowlistFile) poll(last [sha256.Size]byte, log *slog.Logger) [sha256.Size]byte {
+func (f *File) poll(last [sha256.Size]byte, log *slog.Logger) [sha256.Size]byte {
 	seen, loaded, err := f.pollQuietly(last)
 	// Without mu: a log handler may block, or ask for Err.
 	switch {
 	case err != nil:
 		log.Error("the allowlist is not loaded, the rules stay as they were", "path", f.path, "error", err)
 	case loaded:
-		log.Info("the allowlist is loaded", "path", f.path, "entries", len(f.Allowlist().entries))
+		log.Info("the allowlist is loaded", "path", f.path, "entries", len(f.Allowlist().Entries()))
 	}
 	return seen
 }
 
 // pollQuietly is poll without the logs.
-func (f *AllowlistFile) pollQuietly(last [sha256.Size]byte) (seen [sha256.Size]byte, loaded bool, err error) {
+func (f *File) pollQuietly(last [sha256.Size]byte) (seen [sha256.Size]byte, loaded bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	content, err := f.read()
@@ -151,15 +153,15 @@ func (f *AllowlistFile) pollQuietly(last [sha256.Size]byte) (seen [sha256.Size]b
 }
 
 // take puts what read has returned in force. The caller holds f.mu.
-func (f *AllowlistFile) take(content []byte, err error) error {
+func (f *File) take(content []byte, err error) error {
 	f.taken = fingerprint(content, err)
-	var a Allowlist
+	var a vsockproxy.Allowlist
 	if err == nil {
-		a, err = parseAllowlistYAML(content)
+		a, err = parse(content)
 	}
 	if err != nil {
 		f.stats.Failed++
-		f.err = &Error{Op: "Reload", Reason: ReasonInvalidAllowlist, Detail: fmt.Sprintf("the allowlist file %q", f.path), Err: err}
+		f.err = &vsockproxy.Error{Op: "Reload", Reason: vsockproxy.ReasonInvalidAllowlist, Field: fmt.Sprintf("the allowlist file %q", f.path), Err: err}
 		return f.err
 	}
 	f.err = nil
@@ -169,7 +171,7 @@ func (f *AllowlistFile) take(content []byte, err error) error {
 	return nil
 }
 
-func (f *AllowlistFile) read() ([]byte, error) {
+func (f *File) read() ([]byte, error) {
 	// Opening a pipe would wait for somebody to write to it, and what is there
 	// may be replaced at any time.
 	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)

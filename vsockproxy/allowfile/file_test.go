@@ -1,25 +1,24 @@
-package vsockproxy
+package allowfile
 
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/mdlayher/vsock"
-
-	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy"
 )
 
 // yamlOf is a file with these targets, which are addresses of IPv4 or names.
@@ -43,27 +42,51 @@ func mustWriteFile(t *testing.T, path, text string) {
 	}
 }
 
-func openFile(t *testing.T, text string) (*AllowlistFile, string) {
+func openFile(t *testing.T, text string) (*File, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "vsock-proxy.yaml")
 	mustWriteFile(t, path, text)
-	file, err := OpenAllowlistFile(path)
+	file, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return file, path
 }
 
-func TestOpenAllowlistFileErrors(t *testing.T) {
+// wantReason checks the type and the reason of an error and returns it.
+func wantReason(t *testing.T, err error, want vsockproxy.Reason) *vsockproxy.Error {
+	t.Helper()
+	var e *vsockproxy.Error
+	if !errors.As(err, &e) || e.Reason != want {
+		t.Fatalf("error %T %v, want reason %s", err, err, want)
+	}
+	return e
+}
+
+// logBook is a log whose lines a test reads.
+type logBook struct{ lines chan map[string]any }
+
+func newLogBook(*testing.T) *logBook { return &logBook{make(chan map[string]any, 1024)} }
+
+func (b *logBook) Write(line []byte) (int, error) {
+	var fields map[string]any
+	err := json.Unmarshal(line, &fields)
+	b.lines <- fields
+	return len(line), err
+}
+
+func (b *logBook) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(b, nil)) }
+
+func TestOpenErrors(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "list.yaml")
-	open := func(says string) *Error {
+	open := func(says string) *vsockproxy.Error {
 		t.Helper()
-		file, err := OpenAllowlistFile(path)
+		file, err := Open(path)
 		if file != nil {
 			t.Error("a file beside an error")
 		}
-		e := wantReason(t, err, ReasonInvalidAllowlist)
+		e := wantReason(t, err, vsockproxy.ReasonInvalidAllowlist)
 		if !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "list.yaml") {
 			t.Errorf("%v does not say %q, and in which file", err, says)
 		}
@@ -74,7 +97,7 @@ func TestOpenAllowlistFileErrors(t *testing.T) {
 	}
 	mustWriteFile(t, path, "allowlist: [{address: a.example, port: 65979}]")
 	open(`port "65979"`)
-	mustWriteFile(t, path, "#"+strings.Repeat("x", MaxAllowlistSize))
+	mustWriteFile(t, path, "#"+strings.Repeat("x", MaxSize))
 	open("more than")
 	path = filepath.Join(dir, "list.yaml.d")
 	if err := os.Mkdir(path, 0o700); err != nil {
@@ -85,9 +108,9 @@ func TestOpenAllowlistFileErrors(t *testing.T) {
 
 // The zero value is safe.
 func TestZeroAllowlistFile(t *testing.T) {
-	var file AllowlistFile
-	wantReason(t, (&Proxy{Route: To("a.example:443"), AllowFrom: file.Allowlist}).Serve(t.Context(), &scriptedListener{}), ReasonInvalidOptions)
-	wantReason(t, file.Reload(), ReasonInvalidAllowlist)
+	var file File
+	wantReason(t, (&vsockproxy.Proxy{Route: vsockproxy.To("a.example:443"), AllowFrom: file.Allowlist}).Check(), vsockproxy.ReasonInvalidOptions)
+	wantReason(t, file.Reload(), vsockproxy.ReasonInvalidAllowlist)
 	if n := len(file.Allowlist().Entries()); n != 0 {
 		t.Errorf("%d entries", n)
 	}
@@ -97,8 +120,8 @@ func TestBadReloadKeepsTheRules(t *testing.T) {
 	file, path := openFile(t, yamlOf(t, "a.example:443"))
 	for _, bad := range []string{"", "allowlist: []", "allowlist: [{address: b.example, port: 0}]", "allowlist:\n- {address: b.example, po"} {
 		mustWriteFile(t, path, bad)
-		wantReason(t, file.Reload(), ReasonInvalidAllowlist)
-		wantReason(t, file.Err(), ReasonInvalidAllowlist)
+		wantReason(t, file.Reload(), vsockproxy.ReasonInvalidAllowlist)
+		wantReason(t, file.Err(), vsockproxy.ReasonInvalidAllowlist)
 		if got := file.Allowlist().Entries(); !slices.Equal(got, []string{"a.example:443"}) {
 			t.Errorf("after %q: %q", bad, got)
 		}
@@ -106,7 +129,7 @@ func TestBadReloadKeepsTheRules(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	wantReason(t, file.Reload(), ReasonInvalidAllowlist)
+	wantReason(t, file.Reload(), vsockproxy.ReasonInvalidAllowlist)
 	mustWriteFile(t, path, yamlOf(t, "b.example:443"))
 	if err := file.Reload(); err != nil || file.Err() != nil {
 		t.Errorf("%v, %v", err, file.Err())
@@ -163,7 +186,7 @@ func TestWatchPolls(t *testing.T) {
 	if line["level"] != "ERROR" || !strings.Contains(line["error"].(string), "empty") {
 		t.Errorf("line %v", line)
 	}
-	wantReason(t, file.Err(), ReasonInvalidAllowlist)
+	wantReason(t, file.Err(), vsockproxy.ReasonInvalidAllowlist)
 	quiet()
 
 	// So is that the file is gone, and that the rules in force are back.
@@ -215,15 +238,15 @@ func TestWatchPolls(t *testing.T) {
 }
 
 func TestWatch(t *testing.T) {
-	var file AllowlistFile
-	wantReason(t, file.Watch(t.Context(), -1, nil), ReasonInvalidOptions)
+	var file File
+	wantReason(t, file.Watch(t.Context(), -1, nil), vsockproxy.ReasonInvalidOptions)
 	synctest.Test(t, func(t *testing.T) {
 		file, path := openFile(t, yamlOf(t, "a.example:443"))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- file.Watch(ctx, 0, nil) }()
 		mustWriteFile(t, path, yamlOf(t, "b.example:443"))
-		time.Sleep(2*DefaultWatchInterval - 1)
+		time.Sleep(2*DefaultInterval - 1)
 		synctest.Wait()
 		if got := file.Allowlist().Entries(); !slices.Equal(got, []string{"a.example:443"}) {
 			t.Errorf("%q before two intervals", got)
@@ -240,142 +263,52 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-// New rules are for new connections; those that are open go on.
-func TestReloadUnderOpenConnections(t *testing.T) {
-	eachTransport(t, func(t *testing.T, tr transport) {
-		target := origin(t, echo)
-		file, path := openFile(t, yamlOf(t, target))
-		r := start(t, tr, &Proxy{Route: To(target), AllowFrom: file.Allowlist})
-		old := r.dial(t)
-		conntest.Write(t, old, "one")
-		conntest.WantRead(t, old, "one")
-
-		mustWriteFile(t, path, yamlOf(t, "other.example:443"))
-		if err := file.Reload(); err != nil {
-			t.Fatal(err)
-		}
-		refused := r.dial(t)
-		conntest.WantCut(t, refused)
-		if line := r.log.wantEnd(t, string(ReasonNotAllowed)); !strings.Contains(line["error"].(string), target) {
-			t.Errorf("line %v", line)
-		}
-		conntest.Write(t, old, "two")
-		conntest.WantRead(t, old, "two")
-
-		mustWriteFile(t, path, yamlOf(t, "other.example:443", target))
-		if err := file.Reload(); err != nil {
-			t.Fatal(err)
-		}
-		mustWriteFile(t, path, "allowlist: [")
-		wantReason(t, file.Reload(), ReasonInvalidAllowlist)
-		if err := roundTrip(t.Context(), &r.Dialer, "three"); err != nil {
-			t.Error(err)
-		}
-		conntest.Write(t, old, "four")
-		conntest.WantRead(t, old, "four")
-		if err := old.CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		conntest.WantCut(t, old)
-		r.log.wantEnd(t, endClosed)
-	})
+func TestLoadStats(t *testing.T) {
+	file, path := openFile(t, yamlOf(t, "a.example:443"))
+	before := file.Stats()
+	if before.Loaded != 1 || before.Failed != 0 || time.Since(before.Last) < 0 || before.Last.IsZero() {
+		t.Errorf("%+v", before)
+	}
+	mustWriteFile(t, path, "allowlist: []")
+	_ = file.Reload()
+	if s := file.Stats(); s != (Stats{Loaded: 1, Failed: 1, Last: before.Last}) {
+		t.Errorf("%+v", s)
+	}
+	mustWriteFile(t, path, yamlOf(t, "b.example:443"))
+	if err := file.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if s := file.Stats(); s.Loaded != 2 || s.Failed != 1 || s.Last.Before(before.Last) {
+		t.Errorf("%+v", s)
+	}
 }
 
-// Names are judged by the rules of the moment, and so are the addresses they lead
-// to.
-func TestReloadOfAddresses(t *testing.T) {
-	target := origin(t, echo)
-	name := net.JoinHostPort("name.example", portOf(t, target))
-	var rules atomic.Pointer[Allowlist]
-	set := func(entries ...string) {
-		a := mustAllow(t, entries...)
-		rules.Store(&a)
-	}
-	set(name)
-	p := &Proxy{Route: To(name), AllowFrom: func() Allowlist { return *rules.Load() }, Resolver: fakeDNS{"name.example": {"127.0.0.1"}}}
-	r := start(t, transports[2], p)
-	conntest.WantCut(t, r.dial(t))
-	r.log.wantEnd(t, string(ReasonForbiddenAddress))
-	set(name, "127.0.0.0/8:1-65535")
-	if err := roundTrip(t.Context(), &r.Dialer, "hello"); err != nil {
-		t.Error(err)
-	}
-	r.log.wantEnd(t, endClosed)
-	rules.Store(new(Allowlist)) // an empty list permits nothing
-	conntest.WantCut(t, r.dial(t))
-	r.log.wantEnd(t, string(ReasonNotAllowed))
-}
-
-// Reloading, watching and serving go on at once.
-func TestReloadWhileServing(t *testing.T) {
-	target := origin(t, echo)
-	file, path := openFile(t, yamlOf(t, target))
-	r := start(t, transports[2], &Proxy{Route: To(target), AllowFrom: file.Allowlist})
+// Reloading, watching and reading go on at once.
+func TestConcurrentUse(t *testing.T) {
+	file, path := openFile(t, yamlOf(t, "a.example:443"))
 	ctx, cancel := context.WithCancel(t.Context())
 	var others sync.WaitGroup
 	others.Go(func() { _ = file.Watch(ctx, time.Millisecond, nil) })
 	others.Go(func() {
-		for i := 0; ctx.Err() == nil; i++ {
-			text := yamlOf(t, target, fmt.Sprintf("n%d.example:443", i))
-			if i%3 == 0 {
-				text = "allowlist: []"
+		for ctx.Err() == nil {
+			if !slices.Contains(file.Allowlist().Entries(), "a.example:443") {
+				t.Error("the rules are not in force")
 			}
-			if os.WriteFile(path+".new", []byte(text), 0o600) != nil || os.Rename(path+".new", path) != nil {
-				t.Error("cannot write")
-				return
-			}
-			if err := file.Reload(); (err != nil) != (i%3 == 0) {
-				t.Error(err)
-			}
-			_ = file.Err()
+			_, _ = file.Err(), file.Stats()
 		}
 	})
-	for range 50 {
-		if err := roundTrip(ctx, &r.Dialer, "hello"); err != nil {
+	for i := range 50 {
+		text := yamlOf(t, "a.example:443", fmt.Sprintf("n%d.example:443", i))
+		if i%3 == 0 {
+			text = "allowlist: []"
+		}
+		if os.WriteFile(path+".new", []byte(text), 0o600) != nil || os.Rename(path+".new", path) != nil {
+			t.Error("cannot write")
+		}
+		if err := file.Reload(); (err != nil) != (i%3 == 0) {
 			t.Error(err)
 		}
 	}
 	cancel()
 	others.Wait()
-}
-
-// An enclave has the targets of its own context ID.
-func TestContextIDsAtTheProxy(t *testing.T) {
-	target := origin(t, echo)
-	p := &Proxy{Route: To(target), Allow: mustAllow(t, target+" cid=16,18")}
-	l, e := transports[2].listen(t)
-	var cid atomic.Uint32
-	r := startOn(t, wrapListener{l, func(conn net.Conn) net.Conn {
-		if cid.Load() == 0 {
-			return conn
-		}
-		return fromCID{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, cid.Load()}
-	}}, e, p)
-	for _, test := range []struct {
-		cid uint32
-		ok  bool
-	}{{16, true}, {17, false}, {18, true}, {0, false}} {
-		cid.Store(test.cid)
-		err := roundTrip(t.Context(), &r.Dialer, "hello")
-		if (err == nil) != test.ok {
-			t.Errorf("context ID %d: %v", test.cid, err)
-		}
-		if test.ok {
-			r.log.wantEnd(t, endClosed)
-		} else if line := r.log.wantEnd(t, string(ReasonNotAllowed)); !strings.Contains(line["error"].(string), "but not for") {
-			t.Errorf("line %v", line)
-		}
-	}
-}
-
-// Over the kernel's own vsock the context ID is the one of the machine.
-func TestContextIDsOverVsock(t *testing.T) {
-	needVsockLoopback(t)
-	target := origin(t, echo)
-	for cid, ok := range map[uint32]bool{vsock.Local: true, 99: false} {
-		r := start(t, transports[3], &Proxy{Route: To(target), Allow: mustAllow(t, fmt.Sprintf("%s cid=%d", target, cid))})
-		if err := roundTrip(t.Context(), &r.Dialer, "hello"); (err == nil) != ok {
-			t.Errorf("context ID %d: %v", cid, err)
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package vsockproxy
+package allowfile
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/keyvouch/keyvouch/vsockproxy"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
@@ -19,7 +20,7 @@ func TestReadsTheFileOfAWS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := ReadAllowlist(strings.NewReader(string(content)))
+	a, err := Read(strings.NewReader(string(content)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,16 +28,16 @@ func TestReadsTheFileOfAWS(t *testing.T) {
 		t.Errorf("%d entries of %d", got, want)
 	}
 	for _, s := range []string{"kms.us-east-1.amazonaws.com:443", "kms-fips.us-gov-west-1.amazonaws.com:443", "kms.cn-north-1.amazonaws.com:443"} {
-		if !a.allows(mustTarget(t, s), nobody) {
+		if !slices.Contains(a.Entries(), s) {
 			t.Errorf("%s is not permitted", s)
 		}
 	}
-	if a.allows(mustTarget(t, "kms.us-east-1.amazonaws.com:80"), nobody) {
+	if slices.Contains(a.Entries(), "kms.us-east-1.amazonaws.com:80") {
 		t.Error("another port is permitted")
 	}
 }
 
-func TestReadAllowlist(t *testing.T) {
+func TestRead(t *testing.T) {
 	for text, want := range map[string][]string{
 		"allowlist:\n- {address: kms.us-east-1.amazonaws.com, port: 443}\n":                {"kms.us-east-1.amazonaws.com:443"},
 		"---\nallowlist:\n  - port: 443\n    address: KMS.example.\n...\n":                 {"kms.example:443"},
@@ -54,7 +55,7 @@ func TestReadAllowlist(t *testing.T) {
 		// The same twice is once too often and means nothing else.
 		"allowlist: [{address: a.example, port: 443}, {address: a.example, port: 443}]": {"a.example:443", "a.example:443"},
 	} {
-		a, err := ReadAllowlist(iotest.OneByteReader(strings.NewReader(text)))
+		a, err := Read(iotest.OneByteReader(strings.NewReader(text)))
 		if err != nil {
 			t.Errorf("%q: %v", text, err)
 			continue
@@ -96,49 +97,50 @@ func TestReadAllowlistErrors(t *testing.T) {
 		entry("{address: '', port: 443}"):        "the host is empty",
 		entry("{address: 1, port: 443}"):         `address: "1" is not a string`,
 		entry("{address: yes, port: 443, x: 1}"): `unknown key "x"`,
-		entry("{address: a.example, port: 443, port: 80}"):                                            "the key port a second time",
-		entry("{address: a.example, port: 443, address: b}"):                                          "the key address a second time",
-		entry("{address: a.example, port: 0}"):                                                        `port "0"`,
-		entry("{address: a.example, port: 65536}"):                                                    `port "65536"`,
-		entry("{address: a.example, port: 65979}"):                                                    `port "65979"`, // 443 to AWS's program
-		entry("{address: a.example, port: -443}"):                                                     `port ""`,
-		entry("{address: a.example, port: 443.0}"):                                                    `"443.0" is not a number`,
-		entry("{address: a.example, port: 0x1bb}"):                                                    `port "0x1bb"`,
-		entry("{address: a.example, port: 0443}"):                                                     `port "0443"`,
-		entry("{address: a.example, port: 4_43}"):                                                     `port "4_43"`,
-		entry("{address: a.example, port: [443]}"):                                                    "port: a list is not a number",
-		entry("{address: a.example, port: 99999999999999999999}"):                                     "is not a",
-		entry("{address: a.example, port: https}"):                                                    `port "https"`,
-		entry("{address: \"a.example:443\", port: 443}"):                                              "':'",
-		entry("{address: \"a.example:443 cid=1\", port: 443}"):                                        "':'",
-		entry("{address: \"[fd00::1]\", port: 443}"):                                                  "'['",
-		entry("{address: *.example.com, port: 443}"):                                                  "quotes",
-		entry("{address: \"*.com\", port: 443}"):                                                      "two labels",
-		entry("{address: bücher.example, port: 443}"):                                                 "xn--",
-		entry("{address: a.example, port: 443, cids: []}"):                                            "cids is empty",
-		entry("{address: a.example, port: 443, cids: }"):                                              "cids: \"\" is not a list",
-		entry("{address: a.example, port: 443, cids: 16}"):                                            "cids: \"16\" is not a list",
-		entry("{address: a.example, port: 443, cids: [x]}"):                                           `cids: "x" is not a number`,
-		entry("{address: a.example, port: 443, cids: ['16']}"):                                        `cids: "16" is not a number`,
-		entry("{address: a.example, port: 443, cids: [4294967295]}"):                                  "context ID",
-		entry("{address: a.example, port: 443, cid: 16}"):                                             `unknown key "cid"`,
-		entry("{<<: {address: a.example}, port: 443}"):                                                "a key in line 3",
-		"allowlist:\n- &a {address: ok.example, port: 443}\n- *a\n":                                   "an alias",
-		"allowlist: &a [*a]\n":                                                                        "alias",
-		"allowlist: [{address: &a x.example, port: 443}, {address: *a, port: 443}]":                   "an alias",
-		entry("{address: " + strings.Repeat("a", 2000) + ", port: 443}"):                              "2000 bytes long",
-		strings.Repeat("#", MaxAllowlistSize+1):                                                       "more than",
-		"allowlist:\n" + strings.Repeat("- {address: a.example, port: 443}\n", MaxAllowlistEntries+1): "4097 entries",
-		strings.Repeat("[", 20000):                                                                    "not one YAML document",
-		strings.Repeat("k: &k\n ", 200):                                                               "",
-		billionLaughs():                                                                               "unknown key",
+		entry("{address: a.example, port: 443, port: 80}"):                                                       "the key port a second time",
+		entry("{address: a.example, port: 443, address: b}"):                                                     "the key address a second time",
+		entry("{address: a.example, port: 0}"):                                                                   `port "0"`,
+		entry("{address: a.example, port: 65536}"):                                                               `port "65536"`,
+		entry("{address: a.example, port: 65979}"):                                                               `port "65979"`, // 443 to AWS's program
+		entry("{address: a.example, port: -443}"):                                                                `port ""`,
+		entry("{address: a.example, port: 443.0}"):                                                               `"443.0" is not a number`,
+		entry("{address: a.example, port: 0x1bb}"):                                                               `port "0x1bb"`,
+		entry("{address: a.example, port: 0443}"):                                                                `port "0443"`,
+		entry("{address: a.example, port: 4_43}"):                                                                `port "4_43"`,
+		entry("{address: a.example, port: [443]}"):                                                               "port: a list is not a number",
+		entry("{address: a.example, port: 99999999999999999999}"):                                                "is not a",
+		entry("{address: a.example, port: '443 cid=16'}"):                                                        "has a space",
+		entry("{address: a.example, port: https}"):                                                               `port "https"`,
+		entry("{address: \"a.example:443\", port: 443}"):                                                         "':'",
+		entry("{address: \"a.example:443 cid=1\", port: 443}"):                                                   "has a space",
+		entry("{address: \"[fd00::1]\", port: 443}"):                                                             "has a space or brackets",
+		entry("{address: *.example.com, port: 443}"):                                                             "quotes",
+		entry("{address: \"*.com\", port: 443}"):                                                                 "two labels",
+		entry("{address: bücher.example, port: 443}"):                                                            "xn--",
+		entry("{address: a.example, port: 443, cids: []}"):                                                       "the list is empty",
+		entry("{address: a.example, port: 443, cids: }"):                                                         "cids: \"\" is not a list",
+		entry("{address: a.example, port: 443, cids: 16}"):                                                       "cids: \"16\" is not a list",
+		entry("{address: a.example, port: 443, cids: [x]}"):                                                      `cids: "x" is not a number`,
+		entry("{address: a.example, port: 443, cids: ['16']}"):                                                   `cids: "16" is not a number`,
+		entry("{address: a.example, port: 443, cids: [4294967295]}"):                                             "context ID",
+		entry("{address: a.example, port: 443, cid: 16}"):                                                        `unknown key "cid"`,
+		entry("{<<: {address: a.example}, port: 443}"):                                                           "a key in line 3",
+		"allowlist:\n- &a {address: ok.example, port: 443}\n- *a\n":                                              "an alias",
+		"allowlist: &a [*a]\n":                                                                                   "alias",
+		"allowlist: [{address: &a x.example, port: 443}, {address: *a, port: 443}]":                              "an alias",
+		entry("{address: " + strings.Repeat("a", 2000) + ", port: 443}"):                                         "2000 bytes long",
+		strings.Repeat("#", MaxSize+1):                                                                           "more than",
+		"allowlist:\n" + strings.Repeat("- {address: a.example, port: 443}\n", vsockproxy.MaxAllowlistEntries+1): "4097 entries",
+		strings.Repeat("[", 20000):                                                                               "not one YAML document",
+		strings.Repeat("k: &k\n ", 200):                                                                          "",
+		billionLaughs():                                                                                          "unknown key",
 	} {
-		a, err := ReadAllowlist(strings.NewReader(text))
-		if err == nil || len(a.entries) != 0 {
+		a, err := Read(strings.NewReader(text))
+		if err == nil || len(a.Entries()) != 0 {
 			t.Errorf("%.80q is accepted", text)
 			continue
 		}
-		wantReason(t, err, ReasonInvalidAllowlist)
+		wantReason(t, err, vsockproxy.ReasonInvalidAllowlist)
 		if !strings.Contains(err.Error(), says) {
 			t.Errorf("%.80q: %v; does not say %q", text, err, says)
 		}
@@ -147,8 +149,8 @@ func TestReadAllowlistErrors(t *testing.T) {
 		}
 	}
 	broken := errors.New("broken")
-	_, err := ReadAllowlist(io.MultiReader(strings.NewReader("allowlist: []"), iotest.ErrReader(broken)))
-	if e := wantReason(t, err, ReasonInvalidAllowlist); !errors.Is(e, broken) {
+	_, err := Read(io.MultiReader(strings.NewReader("allowlist: []"), iotest.ErrReader(broken)))
+	if e := wantReason(t, err, vsockproxy.ReasonInvalidAllowlist); !errors.Is(e, broken) {
 		t.Errorf("%v does not wrap the error of the reader", e)
 	}
 }
@@ -162,7 +164,7 @@ func billionLaughs() string {
 	return text + "allowlist: *a9\n"
 }
 
-func FuzzReadAllowlist(f *testing.F) {
+func FuzzRead(f *testing.F) {
 	content, err := os.ReadFile("testdata/vsock-proxy.yaml")
 	if err != nil {
 		f.Fatal(err)
@@ -176,10 +178,10 @@ func FuzzReadAllowlist(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		a, err := ReadAllowlist(strings.NewReader(s))
+		a, err := Read(strings.NewReader(s))
 		if err != nil {
-			wantReason(t, err, ReasonInvalidAllowlist)
-			if len(a.entries) != 0 {
+			wantReason(t, err, vsockproxy.ReasonInvalidAllowlist)
+			if len(a.Entries()) != 0 {
 				t.Fatal("entries beside an error")
 			}
 			var p *contain.PanicError
@@ -189,11 +191,21 @@ func FuzzReadAllowlist(f *testing.F) {
 			return
 		}
 		entries := a.Entries()
-		if len(entries) == 0 || len(entries) > MaxAllowlistEntries {
+		if len(entries) == 0 || len(entries) > vsockproxy.MaxAllowlistEntries {
 			t.Fatalf("%d entries", len(entries))
 		}
-		if again := mustAllow(t, entries...).Entries(); !slices.Equal(entries, again) {
+		if again := reparsed(t, entries); !slices.Equal(entries, again) {
 			t.Fatalf("entries %q parse to %q", entries, again)
 		}
 	})
+}
+
+// reparsed returns the entries of an allowlist of these entries.
+func reparsed(t *testing.T, entries []string) []string {
+	t.Helper()
+	a, err := vsockproxy.ParseAllowlist(entries...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Entries()
 }

@@ -1,81 +1,101 @@
-package vsockproxy
+package allowfile
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/keyvouch/keyvouch/vsockproxy"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
-// MaxAllowlistSize is the most bytes that [ReadAllowlist] reads. AWS's own file
-// has about 3,000.
-const MaxAllowlistSize = 256 << 10
+// MaxSize bounds a file of rules, in bytes. AWS's own file has about 3,000.
+const MaxSize = 256 << 10
 
-// ReadAllowlist reads an allowlist in the YAML of AWS's vsock-proxy, whose
+// maxValue bounds a value of the file, in bytes.
+const maxValue = 1024
+
+// Read reads an allowlist in the YAML of AWS's vsock-proxy, whose
 // /etc/nitro_enclaves/vsock-proxy.yaml it takes as it is:
 //
 //	allowlist:
 //	- {address: kms.eu-west-1.amazonaws.com, port: 443}
 //	- {address: "*.example.com", port: 8000-8100, cids: [16, 17]}
 //
-// An address is a host as [ParseAllowlist] has it, with patterns in quotes since
+// An address is a host as [vsockproxy.ParseAllowlist] has it, with patterns in quotes since
 // YAML has its own use for *; an IPv6 address or network needs quotes, and no
 // brackets. A port is one or a range. With cids, which is optional, the entry is
 // only for enclaves with these context IDs. AWS's program does not know cids and
 // would take such an entry as one for everybody; it refuses ranges, and does not
 // match patterns and networks.
 //
-// Whatever else is in the file is an *Error with [ReasonInvalidAllowlist], which names
+// Whatever else is in the file is a [*vsockproxy.Error] with [vsockproxy.ReasonInvalidAllowlist], which names
 // the line: unknown and repeated keys, ports beyond 65535 (AWS's program cuts
 // their upper bits off and goes on with another port), aliases, a second
-// document, more than [MaxAllowlistSize] bytes, no entry. So is an error of r,
+// document, more than [MaxSize] bytes, no entry. So is an error of r,
 // which it wraps.
 //
 // Unlike AWS's program, an entry with a name never permits another name that leads
 // to the same addresses.
-func ReadAllowlist(r io.Reader) (Allowlist, error) {
+func Read(r io.Reader) (vsockproxy.Allowlist, error) {
 	content, err := readBounded(r)
 	if err != nil {
-		return Allowlist{}, err
+		return vsockproxy.Allowlist{}, err
 	}
-	return parseAllowlistYAML(content)
+	return parse(content)
 }
 
 // readBounded reads the whole of an allowlist.
 func readBounded(r io.Reader) ([]byte, error) {
-	content, err := io.ReadAll(io.LimitReader(r, MaxAllowlistSize+1))
+	content, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
 	if err != nil {
-		return nil, &Error{Op: "ReadAllowlist", Reason: ReasonInvalidAllowlist, Detail: "the allowlist cannot be read", Err: err}
+		return nil, &vsockproxy.Error{Op: "Read", Reason: vsockproxy.ReasonInvalidAllowlist, Detail: "the allowlist cannot be read", Err: err}
 	}
-	if len(content) > MaxAllowlistSize {
-		return nil, &Error{Op: "ReadAllowlist", Reason: ReasonInvalidAllowlist, Detail: fmt.Sprintf("the allowlist has more than %d bytes", MaxAllowlistSize)}
+	if len(content) > MaxSize {
+		return nil, &vsockproxy.Error{Op: "Read", Reason: vsockproxy.ReasonInvalidAllowlist, Detail: fmt.Sprintf("the allowlist has more than %d bytes", MaxSize)}
 	}
 	return content, nil
 }
 
-func parseAllowlistYAML(content []byte) (Allowlist, error) {
+func parse(content []byte) (vsockproxy.Allowlist, error) {
 	root, err := parseYAML(content)
 	if err != nil {
-		return Allowlist{}, &Error{Op: "ReadAllowlist", Reason: ReasonInvalidAllowlist, Detail: "the allowlist is not one YAML document (a pattern such as \"*.example.com\" needs its quotes)", Err: err}
+		return vsockproxy.Allowlist{}, &vsockproxy.Error{Op: "Read", Reason: vsockproxy.ReasonInvalidAllowlist, Detail: "the allowlist is not one YAML document (a pattern such as \"*.example.com\" needs its quotes)", Err: err}
 	}
 	list, err := allowlistNode(root)
 	if err != nil {
-		return Allowlist{}, &Error{Op: "ReadAllowlist", Reason: ReasonInvalidAllowlist, Detail: fmt.Sprintf("the allowlist: %v", err)}
+		return vsockproxy.Allowlist{}, &vsockproxy.Error{Op: "Read", Reason: vsockproxy.ReasonInvalidAllowlist, Detail: fmt.Sprintf("the allowlist: %v", err)}
 	}
-	if err := checkEntryCount(len(list)); err != nil {
-		return Allowlist{}, err
+	if len(list) > vsockproxy.MaxAllowlistEntries {
+		// Before they are read one by one.
+		return vsockproxy.Allowlist{}, &vsockproxy.Error{Op: "Read", Reason: vsockproxy.ReasonInvalidAllowlist, Detail: fmt.Sprintf("the allowlist has %d entries; the limit is %d", len(list), vsockproxy.MaxAllowlistEntries)}
 	}
-	a := Allowlist{entries: make([]rule, len(list))}
+	entries := make([]string, len(list))
 	for i, node := range list {
-		if a.entries[i], err = ruleOfNode(node); err != nil {
-			return Allowlist{}, &Error{Op: "ReadAllowlist", Reason: ReasonInvalidAllowlist, Field: fmt.Sprintf("entry %d of the allowlist, line %d", i+1, node.Line), Detail: err.Error()}
+		entry, err := entryOf(node)
+		if err != nil {
+			return vsockproxy.Allowlist{}, &vsockproxy.Error{Op: "Read", Reason: vsockproxy.ReasonInvalidAllowlist, Field: fmt.Sprintf("entry %d of the allowlist, line %d", i+1, node.Line), Detail: err.Error()}
 		}
+		entries[i] = entry
+	}
+	a, err := vsockproxy.ParseAllowlist(entries...)
+	if err != nil {
+		return vsockproxy.Allowlist{}, named("Read", err)
 	}
 	return a, nil
+}
+
+// named puts the operation into an error of package vsockproxy.
+func named(op string, err error) error {
+	if e, ok := err.(*vsockproxy.Error); ok {
+		e.Op = op
+	}
+	return err
 }
 
 // parseYAML returns the content of the one document. It is left as nodes: this
@@ -117,43 +137,58 @@ func allowlistNode(root *yaml.Node) ([]*yaml.Node, error) {
 	return list.Content, nil
 }
 
-func ruleOfNode(node *yaml.Node) (rule, error) {
+// entryOf returns an entry as ParseAllowlist has it.
+func entryOf(node *yaml.Node) (string, error) {
 	fields, err := mapping(node, "address", "port", "cids")
 	if err != nil {
-		return rule{}, err
+		return "", err
 	}
 	address, err := scalar(fields, "address", "!!str")
 	if err != nil {
-		return rule{}, err
+		return "", err
 	}
 	port, err := scalar(fields, "port", "!!int", "!!str")
 	if err != nil {
-		return rule{}, err
+		return "", err
 	}
-	r, err := makeRule(address, port)
-	if err != nil {
-		return rule{}, fmt.Errorf("%s: %w", address, err)
+	// What has a meaning in an entry's text has none in a value of the file.
+	if strings.ContainsAny(address, " []") {
+		return "", fmt.Errorf("the address %s has a space or brackets; an IPv6 address has none here", quote(address))
 	}
-	cids, ok := fields["cids"]
-	if !ok {
-		return r, nil
+	if strings.Contains(port, " ") {
+		return "", fmt.Errorf("the port %s has a space", quote(port))
 	}
-	if err := wantSequence(cids); err != nil {
-		return rule{}, fmt.Errorf("cids: %w", err)
+	entry := net.JoinHostPort(address, port)
+	if cids, ok := fields["cids"]; ok {
+		list, err := cidsOf(cids)
+		if err != nil {
+			return "", fmt.Errorf("cids: %w", err)
+		}
+		entry += " cid=" + list
 	}
-	if len(cids.Content) == 0 {
-		return rule{}, errors.New("cids is empty, so the entry is for nobody; name a context ID, or leave cids out for everybody")
+	// Here, where the line is known.
+	var e *vsockproxy.Error
+	if _, err := vsockproxy.ParseAllowlist(entry); errors.As(err, &e) {
+		return "", errors.New(e.Detail)
 	}
-	texts := make([]string, len(cids.Content))
-	for i, node := range cids.Content {
-		if texts[i], err = scalarValue(node, "!!int"); err != nil {
-			return rule{}, fmt.Errorf("cids: %w", err)
+	return entry, nil
+}
+
+func cidsOf(node *yaml.Node) (string, error) {
+	if err := wantSequence(node); err != nil {
+		return "", err
+	}
+	if len(node.Content) == 0 {
+		return "", errors.New("the list is empty, so the entry is for nobody; name a context ID, or leave cids out for everybody")
+	}
+	texts := make([]string, len(node.Content))
+	for i, cid := range node.Content {
+		var err error
+		if texts[i], err = scalarValue(cid, "!!int"); err != nil {
+			return "", err
 		}
 	}
-	if r.cids, err = parseCIDs(texts); err != nil {
-		return rule{}, fmt.Errorf("cids: %w", err)
-	}
-	return r, nil
+	return strings.Join(texts, ","), nil
 }
 
 // mapping returns the values of a mapping that has no other keys than these, and
@@ -201,8 +236,8 @@ func scalarValue(node *yaml.Node, tags ...string) (string, error) {
 	if node.Kind == yaml.ScalarNode {
 		for _, tag := range tags {
 			if node.ShortTag() == tag {
-				if len(node.Value) > MaxEndpointLength {
-					return "", fmt.Errorf("the value is %d bytes long; the limit is %d", len(node.Value), MaxEndpointLength)
+				if len(node.Value) > maxValue {
+					return "", fmt.Errorf("the value is %d bytes long; the limit is %d", len(node.Value), maxValue)
 				}
 				return node.Value, nil
 			}
