@@ -13,7 +13,7 @@ func numberedKey(caller, i int) (key cacheKey) {
 	return key
 }
 
-// A flood of other certificates doesn't push out one that is in use.
+// A flood of other certificates does not push out one that is in use.
 func TestCacheKeepsWhatIsUsed(t *testing.T) {
 	c := newCache()
 	used := cacheKey{0xff}

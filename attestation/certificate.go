@@ -44,7 +44,7 @@ func parseRoot(der []byte) (*x509.Certificate, error) {
 		return nil, err
 	}
 	if err := checkSignature(root, root); err != nil {
-		return nil, &Error{Reason: ReasonCertificateSignature, Detail: "isn't signed by itself", Err: err}
+		return nil, &Error{Reason: ReasonCertificateSignature, Detail: "is not signed by itself", Err: err}
 	}
 	return root, nil
 }
@@ -70,8 +70,8 @@ func checkCertificate(c *x509.Certificate, i, n int) error {
 		case ext.Id.Equal(oidKeyUsage):
 		case ext.Critical:
 			// Go's parser calls some of these handled (name constraints), but
-			// this walk doesn't apply them.
-			return fail(ReasonCertificateExtension, "", "has the critical extension %v, which isn't understood", ext.Id)
+			// this walk does not apply them.
+			return fail(ReasonCertificateExtension, "", "has the critical extension %v, which is not understood", ext.Id)
 		}
 	}
 
@@ -82,7 +82,7 @@ func checkCertificate(c *x509.Certificate, i, n int) error {
 		case c.MaxPathLen > 0 || c.MaxPathLenZero:
 			return fail(ReasonCertificateUsage, "", "has a path length, which only a CA may have")
 		case c.KeyUsage&x509.KeyUsageDigitalSignature == 0:
-			return fail(ReasonCertificateUsage, "", "its key usage doesn't allow digital signatures")
+			return fail(ReasonCertificateUsage, "", "its key usage does not allow digital signatures")
 		}
 		return nil
 	}
@@ -91,7 +91,7 @@ func checkCertificate(c *x509.Certificate, i, n int) error {
 	case !c.BasicConstraintsValid || !c.IsCA || !basicConstraintsCritical:
 		return fail(ReasonCertificateUsage, "", "must have critical basic constraints that say it is a CA")
 	case c.KeyUsage&x509.KeyUsageCertSign == 0:
-		return fail(ReasonCertificateUsage, "", "its key usage doesn't allow signing certificates")
+		return fail(ReasonCertificateUsage, "", "its key usage does not allow signing certificates")
 	case (c.MaxPathLen > 0 || c.MaxPathLenZero) && below > c.MaxPathLen:
 		return fail(ReasonCertificateUsage, "", "allows %d CA certificates below it; there are %d", c.MaxPathLen, below)
 	}
@@ -131,14 +131,14 @@ func checkValidity(c *x509.Certificate, now, start time.Time) error {
 
 // checkLink checks that parent is who child says issued it. The signature
 // alone would prove that; the names keep a misordered bundle from being
-// reported as a forged one, and RFC 5280 section 6.1.3 demands it.
+// reported as a forged one, and RFC 5280, section 6.1.3 demands it.
 func checkLink(parent, child *x509.Certificate) error {
 	if !bytes.Equal(child.RawIssuer, parent.RawSubject) {
 		return fail(ReasonCertificateIssuer, "", "names as issuer %s, but above it in the bundle stands %s",
 			errtext.Quote(child.Issuer.CommonName), errtext.Quote(parent.Subject.CommonName))
 	}
 	if len(child.AuthorityKeyId) > 0 && len(parent.SubjectKeyId) > 0 && !bytes.Equal(child.AuthorityKeyId, parent.SubjectKeyId) {
-		return fail(ReasonCertificateIssuer, "", "names an issuing key that isn't the key of the certificate above it")
+		return fail(ReasonCertificateIssuer, "", "names an issuing key that is not the key of the certificate above it")
 	}
 	return nil
 }

@@ -10,8 +10,8 @@
 //   - its certificates lead to the AWS Nitro root, and are valid;
 //   - its signature is of the last of these certificates;
 //   - its PCRs are those of an image that you built and reviewed, and the
-//     enclave doesn't run in debug mode;
-//   - it was made for you, now: it carries your nonce and isn't old.
+//     enclave does not run in debug mode;
+//   - it was made for you, now: it carries your nonce and is not old.
 //
 // [Verifier.Verify] checks all of it in one call and returns a [Document] only
 // if all of it holds. There is no other way to get one.
@@ -35,7 +35,7 @@
 //
 // # What is refused by default
 //
-// An empty policy; a measurement that doesn't pin PCR0, 1 and 2 together;
+// An empty policy; a measurement that does not pin PCR0, 1 and 2 together;
 // debug mode; a missing expectation of a nonce; documents older than
 // [DefaultMaxAge] or dated more than [DefaultMaxSkew] ahead; any root but
 // AWS's. What loosens these is named Unsafe, but for roots (Policy.Roots), for

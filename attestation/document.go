@@ -51,8 +51,8 @@ type Claims struct {
 	Platform Platform
 	// Timestamp is when the document was made, in UTC with milliseconds.
 	Timestamp time.Time
-	// PCRs holds the registers by index, 0 to 31. A register that isn't in
-	// the document isn't in the map: test for presence, since the zero PCR is
+	// PCRs holds the registers by index, 0 to 31. A register that is not in
+	// the document is not in the map: test for presence, since the zero PCR is
 	// a value as well. An enclave can extend PCR16 and above as it likes until
 	// it locks them, so trust these only if you trust the image.
 	PCRs map[int]PCR
@@ -60,7 +60,7 @@ type Claims struct {
 	// the NSM, at most MaxFieldSize bytes each; nil if it passed nothing. They
 	// are opaque: the NSM signs whatever the program hands it.
 	PublicKey, UserData, Nonce []byte
-	// UnknownFields names fields that this version doesn't know, at most
+	// UnknownFields names fields that this version does not know, at most
 	// MaxUnknownFields; none in any document known today.
 	UnknownFields []string
 }
@@ -148,7 +148,7 @@ func ParseUnverified(raw []byte) (*Unverified, error) {
 }
 
 // parse decodes envelope and payload. What it returns shares no memory with
-// raw, so that a caller who changes raw meanwhile can't change what is judged.
+// raw, so that a caller who changes raw meanwhile cannot change what is judged.
 func parse(raw []byte) (envelope, *payload, error) {
 	if len(raw) <= MaxDocumentSize {
 		raw = append([]byte(nil), raw...)
@@ -164,9 +164,9 @@ func parse(raw []byte) (envelope, *payload, error) {
 	return e, p, nil
 }
 
-// ParsePublicKey reads PublicKey as DER of a SubjectPublicKeyInfo (RFC 5280
+// ParsePublicKey reads PublicKey as DER of a SubjectPublicKeyInfo (RFC 5280,
 // section 4.1; RSA, ECDSA, Ed25519 or X25519, as AWS KMS wants it for RSA) or
-// of a PKCS #1 RSAPublicKey (RFC 8017 appendix A.1.1), and returns the key as
+// of a PKCS #1 RSAPublicKey (RFC 8017, appendix A.1.1), and returns the key as
 // crypto/x509 does. A raw key, such as 32 bytes of X25519, needs no parsing: use
 // PublicKey as it is.
 //

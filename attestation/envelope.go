@@ -11,7 +11,7 @@ import (
 	"github.com/keyvouch/keyvouch/internal/es384"
 )
 
-// tagSign1 is the CBOR tag of COSE_Sign1 (RFC 9052 section 2). NSMs leave it
+// tagSign1 is the CBOR tag of COSE_Sign1 (RFC 9052, section 2). NSMs leave it
 // out; AWS's text allows it.
 const tagSign1 = 18
 
@@ -106,7 +106,7 @@ func (e envelope) verify(signer *x509.Certificate) error {
 		Signature: e.signature,
 	}
 	if err := message.Verify(nil, es384.Verifier{Point: publicPoint(signer)}); err != nil {
-		return &Error{Reason: ReasonSignature, Field: "signature", Detail: "doesn't verify with the certificate's key: the document was altered or signed by another key", Err: err}
+		return &Error{Reason: ReasonSignature, Field: "signature", Detail: "does not verify with the certificate's key: the document was altered or signed by another key", Err: err}
 	}
 	return nil
 }

@@ -15,11 +15,11 @@ type Reason string
 func (r Reason) Error() string { return string(r) }
 
 // Reasons about the envelope, the COSE_Sign1 structure around the payload
-// (RFC 9052 section 4.2).
+// (RFC 9052, section 4.2).
 const (
 	// ReasonDocumentSize: the input is empty or larger than MaxDocumentSize.
 	ReasonDocumentSize Reason = "document-size"
-	// ReasonMalformedCBOR: truncated CBOR, an integer or length that isn't in
+	// ReasonMalformedCBOR: truncated CBOR, an integer or length that is not in
 	// its shortest form, a reserved value, or an indefinite length anywhere
 	// but the payload map.
 	ReasonMalformedCBOR Reason = "malformed-cbor"
@@ -36,7 +36,7 @@ const (
 	ReasonPayloadSize Reason = "payload-size"
 	// ReasonSignatureSize: the signature is not 96 bytes.
 	ReasonSignatureSize Reason = "signature-size"
-	// ReasonSignature: the signature doesn't verify with the certificate's key.
+	// ReasonSignature: the signature does not verify with the certificate's key.
 	ReasonSignature Reason = "signature"
 )
 
@@ -55,9 +55,9 @@ const (
 	ReasonFieldUnknown Reason = "field-unknown"
 	// ReasonDigest: the digest is not "SHA384".
 	ReasonDigest Reason = "digest"
-	// ReasonTimestamp: the timestamp can't be milliseconds since 1970.
+	// ReasonTimestamp: the timestamp cannot be milliseconds since 1970.
 	ReasonTimestamp Reason = "timestamp"
-	// ReasonPCRs: no PCRs, too many, an index over 31, or a value that isn't
+	// ReasonPCRs: no PCRs, too many, an index over 31, or a value that is not
 	// 48 bytes; or both enclave and NitroTPM PCRs in one document.
 	ReasonPCRs Reason = "pcrs"
 )
@@ -70,18 +70,18 @@ const (
 	// ReasonUntrustedRoot: the first certificate of the bundle is not, byte
 	// for byte, a root that the verifier trusts.
 	ReasonUntrustedRoot Reason = "untrusted-root"
-	// ReasonCertificateMalformed: a certificate isn't an X.509 v3 certificate.
+	// ReasonCertificateMalformed: a certificate is not an X.509 v3 certificate.
 	ReasonCertificateMalformed Reason = "certificate-malformed"
-	// ReasonCertificateAlgorithm: a key that isn't P-384 or a signature
-	// algorithm that isn't ECDSA with SHA-384.
+	// ReasonCertificateAlgorithm: a key that is not P-384 or a signature
+	// algorithm that is not ECDSA with SHA-384.
 	ReasonCertificateAlgorithm Reason = "certificate-algorithm"
 	// ReasonCertificateUsage: basic constraints, path length or key usage
-	// don't allow the certificate's place in the chain.
+	// do not allow the certificate's place in the chain.
 	ReasonCertificateUsage Reason = "certificate-usage"
-	// ReasonCertificateExtension: a critical extension that isn't understood.
+	// ReasonCertificateExtension: a critical extension that is not understood.
 	ReasonCertificateExtension Reason = "certificate-extension"
 	// ReasonCertificateIssuer: the names or key identifiers of a certificate
-	// and the one above it don't match: wrong order or a foreign certificate.
+	// and the one above it do not match: wrong order or a foreign certificate.
 	ReasonCertificateIssuer Reason = "certificate-issuer"
 	// ReasonCertificateSignature: not signed by the certificate above it.
 	ReasonCertificateSignature Reason = "certificate-signature"
@@ -117,9 +117,9 @@ const (
 
 // Reasons that are the caller's own mistakes.
 const (
-	// ReasonInvalidPolicy: NewVerifier was given a policy that can't be meant.
+	// ReasonInvalidPolicy: NewVerifier was given a policy that cannot be meant.
 	ReasonInvalidPolicy Reason = "invalid-policy"
-	// ReasonInvalidExpectation: Verify was given an Expect that can't be meant.
+	// ReasonInvalidExpectation: Verify was given an Expect that cannot be meant.
 	ReasonInvalidExpectation Reason = "invalid-expectation"
 )
 

@@ -20,7 +20,7 @@ type Expect struct {
 	// something else in the document is bound to this exchange, such as a
 	// public key that the peer then proves to hold. It excludes Nonce.
 	UnsafeAnyNonce bool
-	// UserData and PublicKey are compared byte for byte if they aren't nil; an
+	// UserData and PublicKey are compared byte for byte if they are not nil; an
 	// empty value demands an empty or absent field. If nil, the fields are
 	// left to the caller, in the Document.
 	UserData, PublicKey []byte
@@ -30,7 +30,7 @@ type Expect struct {
 	At time.Time
 }
 
-// validate reports an expectation that can't be meant.
+// validate reports an expectation that cannot be meant.
 func (e *Expect) validate() error {
 	switch {
 	case e.Nonce == nil && !e.UnsafeAnyNonce:
@@ -85,7 +85,7 @@ const BindingSize = sha512.Size384
 //
 // purpose keeps apart what an enclave signs in different protocols; give each
 // its own. The values are hashed with their lengths before them, so that bytes
-// can't move from one value to the next and no list is the beginning of another:
+// cannot move from one value to the next and no list is the beginning of another:
 //
 //	SHA-384( n ‖ len(purpose) ‖ purpose ‖ len(value 1) ‖ value 1 ‖ … ‖ value n )
 //

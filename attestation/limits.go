@@ -26,12 +26,12 @@ const (
 	MaxPCRs = 32
 	// MaxModuleIDSize bounds module_id.
 	MaxModuleIDSize = 256
-	// MaxUnknownFields bounds how many fields that this version doesn't know
+	// MaxUnknownFields bounds how many fields that this version does not know
 	// a document may have.
 	MaxUnknownFields = 8
 
 	// SignatureSize is the size of an ES384 signature, r and s of 48 bytes
-	// each (RFC 9053 section 2.1).
+	// each (RFC 9053, section 2.1).
 	SignatureSize = es384.SignatureSize
 )
 

@@ -53,7 +53,7 @@ func RolePCR(arn string) PCR { return extended([]byte(arn)) }
 func InstancePCR(id string) PCR { return extended([]byte(id)) }
 
 // SignerPCR is the value of PCR8 in enclaves whose image was signed with the
-// key of this certificate. PCR8 is zero if the image isn't signed.
+// key of this certificate. PCR8 is zero if the image is not signed.
 func SignerPCR(certificate *x509.Certificate) PCR {
 	digest := sha512.Sum384(certificate.Raw)
 	return extended(digest[:])
@@ -76,7 +76,7 @@ type Measurement struct {
 	// PCRs holds the expected values by index, 0 to 31. For an enclave 0, 1
 	// and 2 must be there, together: PCR0 hashes kernel, command line and ram
 	// disks as one string without boundaries, so that with PCR0 alone bytes can
-	// move between the parts. The kernel's command line isn't safe from that even
+	// move between the parts. The kernel's command line is not safe from that even
 	// with all three: see package eif. For a NitroTPM 4, 7 and 12 must be there.
 	PCRs map[int]PCR
 	// UnsafePartial allows a measurement that lacks some of these.

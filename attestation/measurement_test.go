@@ -25,7 +25,7 @@ func TestInstancePCR(t *testing.T) {
 	for _, e := range realdoc.Manifest(t, filepath.Join(realdoc.Fixtures(t), "attestation")) {
 		instance, _, ok := strings.Cut(e.ModuleID, "-enc")
 		if ok && attestation.InstancePCR(instance).String() != e.PCRs[attestation.PCRInstance] {
-			t.Errorf("%s: PCR4 isn't that of %s", e.File, instance)
+			t.Errorf("%s: PCR4 is not that of %s", e.File, instance)
 		}
 	}
 }

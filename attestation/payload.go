@@ -134,7 +134,7 @@ func (p *payload) field(r *reader, name string, seen *[len(knownFields)]bool) (e
 }
 
 // unknown passes over a field that a later NSM may have added, so that the
-// addition doesn't stop every verifier in the field at once.
+// addition does not stop every verifier in the field at once.
 func (p *payload) unknown(r *reader, name string) error {
 	for _, k := range knownFields {
 		if strings.EqualFold(k, name) {
@@ -171,7 +171,7 @@ func (p *payload) timestamp(r *reader) error {
 		if ms >= minTimestampMillis/1000 && ms < maxTimestampMillis/1000 {
 			hint = "; it looks like seconds"
 		}
-		return fail(ReasonTimestamp, fieldTimestamp, "is %d, which can't be milliseconds since 1970%s", ms, hint)
+		return fail(ReasonTimestamp, fieldTimestamp, "is %d, which cannot be milliseconds since 1970%s", ms, hint)
 	}
 	p.Timestamp = time.UnixMilli(int64(ms)).UTC()
 	return nil

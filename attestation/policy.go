@@ -26,7 +26,7 @@ type Policy struct {
 	// certificate lives three hours, so more than that has no effect.
 	MaxAge time.Duration
 	// MaxSkew is how far the verifier's clock may be behind the time stamps of
-	// AWS, at most an hour; zero means DefaultMaxSkew. It doesn't prolong
+	// AWS, at most an hour; zero means DefaultMaxSkew. It does not prolong
 	// anything's end.
 	MaxSkew time.Duration
 	// Roots lists the root certificates to trust; nil means AWSNitroRoot
@@ -54,7 +54,7 @@ type Policy struct {
 // zero where the boot manager's image has a command line of its own.
 const tpmCommandLine = 12
 
-// validate reports what can't be meant, since a policy that silently accepts
+// validate reports what cannot be meant, since a policy that silently accepts
 // too much is discovered by attackers first.
 func (p *Policy) validate() error {
 	invalid := func(field, format string, args ...any) error {
@@ -80,7 +80,7 @@ func (p *Policy) validate() error {
 			return invalid(field, "is no parsed certificate")
 		}
 		if _, err := parseRoot(root.Raw); err != nil {
-			return &Error{Reason: ReasonInvalidPolicy, Field: field, Detail: "can't be a root", Err: err}
+			return &Error{Reason: ReasonInvalidPolicy, Field: field, Detail: "cannot be a root", Err: err}
 		}
 	}
 	for i, m := range p.Measurements {
@@ -93,7 +93,7 @@ func (p *Policy) validate() error {
 		}
 		for index := range m.PCRs {
 			if index < 0 || index >= MaxPCRs {
-				return invalid(field, "PCR%d doesn't exist; the indices are 0 to %d", index, MaxPCRs-1)
+				return invalid(field, "PCR%d does not exist; the indices are 0 to %d", index, MaxPCRs-1)
 			}
 		}
 		if err := p.validatePins(m, field); err != nil {
@@ -109,7 +109,7 @@ func (p *Policy) validate() error {
 func (p *Policy) validatePins(m Measurement, field string) error {
 	pins := p.Platform.ImagePCRs()
 	// PCR1 of an enclave, kernel and first ram disk, is nitro-cli's own and
-	// shared by most; a NitroTPM's PCR7 and 12 aren't of one image either.
+	// shared by most; a NitroTPM's PCR7 and 12 are not of one image either.
 	identifies := map[Platform][]int{PlatformEnclave: {PCRImage, PCRApplication}, PlatformNitroTPM: {4}}[p.Platform]
 	anchored := false // some PCR that identifies an image is pinned
 	for _, index := range pins {

@@ -72,7 +72,7 @@ func TestInvalidPolicies(t *testing.T) {
 		{"no roots", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{}}, "Roots"},
 		{"nil root", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{nil}}, "Roots[0]"},
 		{"empty root", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{{}}}, "Roots[0]"},
-		{"root isn't self-signed", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{instance}}, "Roots[0]"},
+		{"root is not self-signed", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{instance}}, "Roots[0]"},
 		{"leaf as root", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{e.Root(), leaf}}, "Roots[1]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -131,7 +131,7 @@ func TestMeasurements(t *testing.T) {
 		{"PCR4 too", []attestation.Measurement{with(good, 4, e.PCR(4))}, "release", ""},
 		{"another PCR4", []attestation.Measurement{with(good, 4, attestation.PCR{1})}, "", "PCR4 is"},
 		{"unsigned image demanded", []attestation.Measurement{with(good, 8, attestation.PCR{})}, "release", ""},
-		{"absent PCR isn't zero", []attestation.Measurement{with(good, 31, attestation.PCR{})}, "", "PCR31 is not in the document"},
+		{"absent PCR is not zero", []attestation.Measurement{with(good, 31, attestation.PCR{})}, "", "PCR31 is not in the document"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := e.policy
@@ -144,7 +144,7 @@ func TestMeasurements(t *testing.T) {
 			}
 			err := rejects(t, newVerifier(t, p), raw, expectNonce, attestation.ReasonMeasurement)
 			if !strings.Contains(err.Error(), c.says) {
-				t.Errorf("%q doesn't say %q", err, c.says)
+				t.Errorf("%q does not say %q", err, c.says)
 			}
 		})
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // TestSignatureCount counts the P-384 verifications that documents cost: one for
-// each certificate below the root that isn't known, and one for the document.
+// each certificate below the root that is not known, and one for the document.
 func TestSignatureCount(t *testing.T) {
 	clock := noon
 	now := func() time.Time { return clock }
@@ -77,7 +77,7 @@ func TestSignatureBound(t *testing.T) {
 			}
 			n := attestation.CountSignatures(v)
 			v.Verify(vector.Document, vector.Expect.Expect())
-			// The root's own signature isn't verified, the document's is.
+			// The root's own signature is not verified, the document's is.
 			certificates := int64(0)
 			if u, err := attestation.ParseUnverified(vector.Document); err == nil {
 				certificates = int64(len(u.CABundle)) + 1
@@ -119,7 +119,7 @@ func TestCacheForgetsNothing(t *testing.T) {
 	accepts(t, v, raw, expectNonce)
 }
 
-// A forger's certificates aren't shown to the policy's Revoked.
+// A forger's certificates are not shown to the policy's Revoked.
 func TestRevokedIsAskedOfTheIssued(t *testing.T) {
 	asked := 0
 	e := newEnclave(t, nsmtest.Options{})
@@ -146,7 +146,7 @@ func TestRevokedIsAskedOfTheIssued(t *testing.T) {
 	}
 }
 
-// A document that isn't accepted leaves nothing in the cache.
+// A document that is not accepted leaves nothing in the cache.
 func TestCacheTakesNothingRefused(t *testing.T) {
 	pki := newPKI(t, nsmtest.PKIOptions{})
 	e := newEnclave(t, nsmtest.Options{PKI: pki})

@@ -10,9 +10,9 @@ import (
 // Bytes there are signed, but they would let one certificate be two things to
 // two readers, so that every part that says who may do what is held to its exact
 // shape here. What this leaves to crypto/x509 is the inside of extensions that
-// verification doesn't use.
+// verification does not use.
 
-// DER tags (X.690 section 8.1.2).
+// DER tags (X.690, section 8.1.2).
 const (
 	derBoolean    = 0x01
 	derInteger    = 0x02
@@ -101,13 +101,13 @@ func derEach(der []byte, want int, check func(content []byte) bool) bool {
 // checkStrictDER refuses what crypto/x509 passes over.
 func checkStrictDER(c *x509.Certificate) error {
 	if part := looseDER(c); part != "" {
-		return fail(ReasonCertificateMalformed, "", "its %s has elements or bytes that don't belong there", part)
+		return fail(ReasonCertificateMalformed, "", "its %s has elements or bytes that do not belong there", part)
 	}
 	return nil
 }
 
-// looseDER names the first part of a certificate that isn't of exactly the
-// shape that RFC 5280 section 4.1 gives it, or "".
+// looseDER names the first part of a certificate that is not of exactly the
+// shape that RFC 5280, section 4.1 gives it, or "".
 func looseDER(c *x509.Certificate) string {
 	if !derIsSequenceOf(c.Raw, derSequence, derSequence, derBitString) {
 		return "Certificate"
@@ -129,7 +129,7 @@ func looseDER(c *x509.Certificate) string {
 		tbs = tbs[len(derElement(tbs, 0)):]
 	}
 	const signatureAt, issuerAt, validityAt, subjectAt = 1, 2, 3, 4
-	// RFC 5758 section 3.2: ecdsa-with-SHA384 has no parameters; RFC 5480
+	// RFC 5758, section 3.2: ecdsa-with-SHA384 has no parameters; RFC 5480,
 	// section 2.1.1: a key on a named curve has one, the curve. Other algorithms
 	// are refused elsewhere, by name.
 	if c.SignatureAlgorithm == x509.ECDSAWithSHA384 &&
@@ -139,7 +139,7 @@ func looseDER(c *x509.Certificate) string {
 	if c.PublicKeyAlgorithm == x509.ECDSA && !derIsSequenceOf(derElement(spki, 0), derOID, derOID) {
 		return "public key's algorithm"
 	}
-	// A bit string that isn't of whole bytes would be shifted by Go's parser.
+	// A bit string that is not of whole bytes would be shifted by Go's parser.
 	for _, bits := range [][]byte{derElement(certificate, 2), derElement(spki, 1)} {
 		if _, content, _, ok := nextDER(bits); !ok || len(content) == 0 || content[0] != 0 {
 			return "signature or public key"
@@ -170,7 +170,7 @@ func derElement(der []byte, i int) []byte {
 	}
 }
 
-// derIsValidity reports whether der is two times as RFC 5280 section 4.1.2.5 has
+// derIsValidity reports whether der is two times as RFC 5280, section 4.1.2.5 has
 // them: with seconds, in UTC, of the type that the year demands.
 func derIsValidity(der []byte) bool {
 	tag, times, rest, ok := nextDER(der)
@@ -248,7 +248,7 @@ func looseExtension(extension pkix.Extension) string {
 		}
 	case extension.Id.Equal(oidKeyUsage):
 		// At least one bit, after the count of unused ones; and in a list of
-		// named bits the last is set (X.690 section 11.2.2).
+		// named bits the last is set (X.690, section 11.2.2).
 		_, bits, _, ok := nextDER(value)
 		if !ok || !derIs(value, derBitString) || len(bits) < 2 || bits[0] > 7 || bits[len(bits)-1]>>bits[0]&1 == 0 {
 			return "key usage"

@@ -15,7 +15,7 @@ import (
 // extensions' values do, are taken apart too.
 type derNode struct {
 	tag  byte
-	body []byte     // if it isn't taken apart
+	body []byte     // if it is not taken apart
 	kids []*derNode // if it is
 	open bool
 }
@@ -89,14 +89,14 @@ func realChain(t *testing.T) []*x509.Certificate {
 
 // TestNoRoomInCertificates adds an element at the end of everything that holds
 // elements. What is left to hold more are the values of extensions that
-// verification doesn't use, such as key identifiers.
+// verification does not use, such as key identifiers.
 func TestNoRoomInCertificates(t *testing.T) {
 	const extensionValue = "/30/30/a3/30/30/04"
 	refused := 0
 	for i, c := range realChain(t) {
 		root := derTree(c.Raw)[0]
 		if !slices.Equal(root.der(), c.Raw) {
-			t.Fatal("the certificate doesn't survive being taken apart")
+			t.Fatal("the certificate does not survive being taken apart")
 		}
 		root.walk("", func(n *derNode, path string) {
 			saved := n.kids

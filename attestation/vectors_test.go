@@ -68,7 +68,7 @@ func TestGeneratedVectors(t *testing.T) {
 }
 
 // TestEveryReasonHasAVector reads the reasons from the source, so that a new
-// one can't be forgotten here or in the README.
+// one cannot be forgotten here or in the README.
 func TestEveryReasonHasAVector(t *testing.T) {
 	readme, err := os.ReadFile(vectorsDir + "/README.md")
 	if err != nil {
@@ -89,7 +89,7 @@ func TestEveryReasonHasAVector(t *testing.T) {
 			t.Errorf("no vector has the reason %q", reason)
 		}
 		if !strings.Contains(string(readme), "`"+string(reason)+"`") {
-			t.Errorf("the README doesn't explain the reason %q", reason)
+			t.Errorf("the README does not explain the reason %q", reason)
 		}
 		t.Logf("%-26s %d", reason, count[reason])
 	}
@@ -139,7 +139,7 @@ func runVector(t *testing.T, roots [][]byte, v *vectors.Vector) {
 	}
 }
 
-// outlines is all of the vectors that doesn't change with the keys.
+// outlines is all of the vectors that does not change with the keys.
 func outlines(files []vectors.File) []string {
 	var lines []string
 	for _, f := range files {

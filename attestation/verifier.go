@@ -66,7 +66,7 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 // Verify checks, in this order: that raw is a well-formed document, that its
 // certificates lead to a trusted root and are valid now, that its signature
 // is of the last of them, and that it satisfies the policy and expect. It spends no
-// signature verification on a document whose root isn't trusted, and never
+// signature verification on a document whose root is not trusted, and never
 // more than one for each certificate below the root and one for the document.
 //
 // raw is the COSE_Sign1 structure as the NSM returned it, untagged or under
@@ -118,7 +118,7 @@ func (v *Verifier) verify(raw []byte, expect Expect) (*Document, error) {
 		return nil, err
 	}
 	// Only now, so that other customers' authentic documents, which anyone
-	// can send, don't push out the certificates of the enclaves in use.
+	// can send, do not push out the certificates of the enclaves in use.
 	v.cache.remember(fresh)
 	return &Document{Claims: p.Claims, Checked: checked, chain: p.path()}, nil
 }

@@ -50,7 +50,7 @@ func TestVerifyTagged(t *testing.T) {
 	rejects(t, e.verifier(t), join([]byte{0xd9, 0xd9, 0xf7}, raw), expectNonce, attestation.ReasonNotSign1)
 }
 
-// The AWS root doesn't vouch for the software NSM, and no zero value does.
+// The AWS root does not vouch for the software NSM, and no zero value does.
 func TestDefaultTrust(t *testing.T) {
 	e := newEnclave(t, nsmtest.Options{})
 	raw := e.attest(t)

@@ -33,7 +33,7 @@
 //
 // The header and the metadata, with the image's name, are in none of them.
 //
-// # The command line isn't pinned
+// # The command line is not pinned
 //
 // Where the kernel, the command line and the first ram disk end is in no register,
 // PCR8 and the image's signature included. Whoever starts the enclave can so give it
@@ -44,7 +44,7 @@
 //
 // So let no security depend on the command line: a lockdown=integrity in it can be
 // missing. Build what matters into the kernel (CONFIG_CMDLINE_OVERRIDE), or have the
-// program refuse to go on if /proc/cmdline, to which the hypervisor may add, doesn't
+// program refuse to go on if /proc/cmdline, to which the hypervisor may add, does not
 // begin with what it expects. What the program itself depends on belongs into the second
 // ram disk, as nitro-cli puts it there.
 //
@@ -56,9 +56,9 @@
 // apart is PCR8, if it is compared with the one you expect:
 // attestation.SignerPCR(certificate) of the certificate you know.
 //
-// A key policy or a verifier that names PCR8 accepts releases that don't exist yet.
+// A key policy or a verifier that names PCR8 accepts releases that do not exist yet.
 // It should name PCR1 as well, which updates of the application leave as it is. What is
-// signed is PCR0, which doesn't tell where the first ram disk ends: PCR1 does. It is also
+// signed is PCR0, which does not tell where the first ram disk ends: PCR1 does. It is also
 // zero in debug mode. examples/enclave/README.md goes through it, from making the key to
 // the key policy.
 //

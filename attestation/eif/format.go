@@ -17,7 +17,7 @@ const (
 	MaxSignatureSize = 32768
 
 	crcOffset   = HeaderSize - 4
-	minSections = 2 // by the specification, though fewer than 3 can't be complete
+	minSections = 2 // by the specification, though fewer than 3 cannot be complete
 
 	magic          = ".eif"
 	minVersion     = 2

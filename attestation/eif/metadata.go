@@ -10,7 +10,7 @@ import (
 	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
-// Metadata is what a builder noted about an image. It isn't measured: a PCR says
+// Metadata is what a builder noted about an image. It is not measured: a PCR says
 // nothing about it, and anyone can change it.
 type Metadata struct {
 	// ImageName and ImageVersion name the image, by default after the Docker
@@ -45,15 +45,15 @@ func (m Metadata) encode() ([]byte, error) {
 		if len(*field.value) == 0 {
 			*field.value = nil // which becomes null
 		} else if !json.Valid(*field.value) {
-			return nil, fmt.Errorf("%s is not one JSON value", field.name) // Marshal's error wouldn't say which
+			return nil, fmt.Errorf("%s is not one JSON value", field.name) // Marshal's error would not say which
 		}
 	}
 	text, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
-	// What can't be read again isn't written: an object that is no object, or
-	// text that isn't UTF-8, in which Marshal would put other characters.
+	// What cannot be read again is not written: an object that is no object, or
+	// text that is not UTF-8, in which Marshal would put other characters.
 	again, err := parseMetadata(text)
 	if err != nil {
 		return nil, err

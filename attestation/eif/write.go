@@ -55,7 +55,7 @@ type Contents struct {
 //
 // The same contents make the same bytes; for the signature see Signer.Key. The
 // checksum stands in front, so that each Source is read twice, and three times
-// for a signed image; memory doesn't grow with their size.
+// for a signed image; memory does not grow with their size.
 //
 // Errors are of type *Error. After one, w may hold the beginning of an image.
 func Write(w io.Writer, c Contents) (*Image, error) {
@@ -108,7 +108,7 @@ func write(w io.Writer, c Contents) (*Image, error) {
 		}
 		sections = append(sections, newPart(SignatureData, bytes.NewReader(signature)))
 		// A key behind an interface may sign anything: what the reader refuses
-		// isn't written.
+		// is not written.
 		image.Signature, err = verifySignature(signature, signed[attestation.PCRImage], "Signer", -1)
 		if err != nil {
 			return nil, err
@@ -223,7 +223,7 @@ func (i *Image) layOut(sections []part) *header {
 	return h
 }
 
-// emit writes all after the file's header, and measures it if m isn't nil.
+// emit writes all after the file's header, and measures it if m is not nil.
 func emit(w io.Writer, m *measurer, sections []part) error {
 	chunk := make([]byte, chunkSize)
 	for i, s := range sections {

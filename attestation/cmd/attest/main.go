@@ -19,7 +19,7 @@
 // # Verify
 //
 // Verify checks a document as the package attestation does and says what was
-// checked and what wasn't. What enclave to accept must be said:
+// checked and what was not. What enclave to accept must be said:
 //
 //	attest verify --measurement release.json --nonce 9f86d081… document.cbor
 //
@@ -42,7 +42,7 @@
 // NitroTPM. Only with --any-measurement, where it makes no difference to what
 // is accepted, is the platform taken from the document.
 //
-// Without --nonce the nonce isn't compared, so that the document may be a
+// Without --nonce the nonce is not compared, so that the document may be a
 // replay; the output says so.
 //
 // # Measure
@@ -53,7 +53,7 @@
 //
 //	attest measure release.eif
 //
-// An image that isn't whole, whose checksum or signature is wrong, or that holds
+// An image that is not whole, whose checksum or signature is wrong, or that holds
 // what no builder writes is none. A signature that is right proves nothing about
 // who made it until PCR8 is compared with the one you expect. --json prints what
 // nitro-cli describe-eif prints, with Architecture and Cmdline besides; --measurement
@@ -74,8 +74,8 @@
 //
 // 0 if the document was verified (inspect: shown; measure: measured; policy:
 // printed), 1 if it was rejected (inspect: is no document; measure: is no image),
-// and 2 if nothing could be judged: wrong flags, a file that can't be read or, for
-// --eif, is no image, output that can't be written.
+// and 2 if nothing could be judged: wrong flags, a file that cannot be read or, for
+// --eif, is no image, output that cannot be written.
 //
 // The line on the standard error says which file it was, and of a rejection the
 // reason, which --json has as well:
@@ -111,7 +111,7 @@ image; - is the standard input. "attest COMMAND -h" lists the flags of a command
 `
 
 // rejection is a judgement about the document or the image: the one kind of error
-// that isn't the caller's mistake.
+// that is not the caller's mistake.
 type rejection struct {
 	name    string // of what was judged
 	verdict string // "rejected"
