@@ -5,17 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
-	"encoding/asn1"
 	"time"
 
+	"github.com/keyvouch/keyvouch/attestation/internal/strictder"
 	"github.com/keyvouch/keyvouch/internal/errtext"
-)
-
-var (
-	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
-	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
-	oidSubjectKeyID     = asn1.ObjectIdentifier{2, 5, 29, 14}
-	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
 )
 
 // parseCertificate parses a certificate that keeps no reference to der.
@@ -24,8 +17,8 @@ func parseCertificate(der []byte) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, &Error{Reason: ReasonCertificateMalformed, Err: err}
 	}
-	if err := checkStrictDER(c); err != nil {
-		return nil, err
+	if part := strictder.Loose(c); part != "" {
+		return nil, fail(ReasonCertificateMalformed, "", "its %s has elements or bytes that do not belong there", part)
 	}
 	return c, nil
 }
@@ -65,9 +58,9 @@ func checkCertificate(c *x509.Certificate, i, n int) error {
 	basicConstraintsCritical := false
 	for _, ext := range c.Extensions {
 		switch {
-		case ext.Id.Equal(oidBasicConstraints):
+		case ext.Id.Equal(strictder.OIDBasicConstraints):
 			basicConstraintsCritical = ext.Critical
-		case ext.Id.Equal(oidKeyUsage):
+		case ext.Id.Equal(strictder.OIDKeyUsage):
 		case ext.Critical:
 			// Go's parser calls some of these handled (name constraints), but
 			// this walk does not apply them.
@@ -96,14 +89,6 @@ func checkCertificate(c *x509.Certificate, i, n int) error {
 		return fail(ReasonCertificateUsage, "", "allows %d CA certificates below it; there are %d", c.MaxPathLen, below)
 	}
 	return nil
-}
-
-// publicPoint returns a certificate's public key as it stands there: a point on
-// P-384, for a certificate that checkCertificate passed.
-func publicPoint(c *x509.Certificate) []byte {
-	_, spki, _, _ := nextDER(c.RawSubjectPublicKeyInfo)
-	_, bits, _, _ := nextDER(derElement(spki, 1))
-	return bits[min(1, len(bits)):] // after the count of unused bits, which is 0
 }
 
 func keyName(c *x509.Certificate) string {

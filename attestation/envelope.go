@@ -7,6 +7,7 @@ import (
 
 	"github.com/veraison/go-cose"
 
+	"github.com/keyvouch/keyvouch/attestation/internal/strictder"
 	"github.com/keyvouch/keyvouch/internal/errtext"
 	"github.com/keyvouch/keyvouch/internal/es384"
 )
@@ -105,7 +106,7 @@ func (e envelope) verify(signer *x509.Certificate) error {
 		Payload:   e.payload,
 		Signature: e.signature,
 	}
-	if err := message.Verify(nil, es384.Verifier{Point: publicPoint(signer)}); err != nil {
+	if err := message.Verify(nil, es384.Verifier{Point: strictder.PublicPoint(signer)}); err != nil {
 		return &Error{Reason: ReasonSignature, Field: "signature", Detail: "does not verify with the certificate's key: the document was altered or signed by another key", Err: err}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyvouch/keyvouch/attestation/internal/strictder"
 	"github.com/keyvouch/keyvouch/internal/es384"
 )
 
@@ -133,7 +134,7 @@ func (v *Verifier) CacheStats() CacheStats {
 }
 
 func checkSignature(parent, child *x509.Certificate) error {
-	if !es384.VerifyDER(publicPoint(parent), child.RawTBSCertificate, child.Signature) {
+	if !es384.VerifyDER(strictder.PublicPoint(parent), child.RawTBSCertificate, child.Signature) {
 		return errors.New("ECDSA verification failure")
 	}
 	return nil

@@ -1,16 +1,26 @@
-package attestation
+// Package strictder refuses certificates that hold more than their form has room for.
+//
+// crypto/x509 reads what it knows of a certificate and passes over elements that
+// follow where none may: at the end of most sequences. Bytes there are signed, but
+// they would let one certificate be two things to two readers. So every part that
+// says who may do what is held to its exact shape here. The inside of extensions that
+// verification does not use is left to crypto/x509.
+package strictder
 
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 )
 
-// crypto/x509 reads what it knows of a certificate and passes over elements
-// that follow where none may: at the end of most of the sequences it is made of.
-// Bytes there are signed, but they would let one certificate be two things to
-// two readers, so that every part that says who may do what is held to its exact
-// shape here. What this leaves to crypto/x509 is the inside of extensions that
-// verification does not use.
+// The extensions that verification uses (RFC 5280, section 4.2.1).
+var (
+	OIDBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	OIDKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
+
+	oidSubjectKeyID   = asn1.ObjectIdentifier{2, 5, 29, 14}
+	oidAuthorityKeyID = asn1.ObjectIdentifier{2, 5, 29, 35}
+)
 
 // DER tags (X.690, section 8.1.2).
 const (
@@ -34,8 +44,8 @@ const (
 	derOptional = 0x100 // set beside a tag: the element may be absent
 )
 
-// nextDER splits the first element off der. Certificates have at most
-// MaxCertificateSize bytes, so that two bytes hold every length there is.
+// nextDER splits the first element off der. Two bytes hold every length
+// that a certificate has: the caller bounds its size.
 func nextDER(der []byte) (tag int, content, rest []byte, ok bool) {
 	if len(der) < 2 {
 		return 0, nil, nil, false
@@ -98,17 +108,9 @@ func derEach(der []byte, want int, check func(content []byte) bool) bool {
 	return true
 }
 
-// checkStrictDER refuses what crypto/x509 passes over.
-func checkStrictDER(c *x509.Certificate) error {
-	if part := looseDER(c); part != "" {
-		return fail(ReasonCertificateMalformed, "", "its %s has elements or bytes that do not belong there", part)
-	}
-	return nil
-}
-
-// looseDER names the first part of a certificate that is not of exactly the
+// Loose names the first part of a certificate that is not of exactly the
 // shape that RFC 5280, section 4.1 gives it, or "".
-func looseDER(c *x509.Certificate) string {
+func Loose(c *x509.Certificate) string {
 	if !derIsSequenceOf(c.Raw, derSequence, derSequence, derBitString) {
 		return "Certificate"
 	}
@@ -205,6 +207,14 @@ func derIsName(der []byte) bool {
 	})
 }
 
+// PublicPoint returns a certificate's public key as it stands there: for a key on a
+// curve that is an uncompressed point.
+func PublicPoint(c *x509.Certificate) []byte {
+	_, spki, _, _ := nextDER(c.RawSubjectPublicKeyInfo)
+	_, bits, _, _ := nextDER(derElement(spki, 1))
+	return bits[min(1, len(bits)):] // after the count of unused bits, which is 0
+}
+
 // looseExtensions checks the extensions: their list, each one's parts, and the
 // values of those that verification uses.
 func looseExtensions(tbs []byte, c *x509.Certificate) string {
@@ -239,14 +249,14 @@ func looseExtensions(tbs []byte, c *x509.Certificate) string {
 func looseExtension(extension pkix.Extension) string {
 	value := extension.Value
 	switch {
-	case extension.Id.Equal(oidBasicConstraints):
+	case extension.Id.Equal(OIDBasicConstraints):
 		_, fields, _, _ := nextDER(value)
 		tag, isCA, _, ok := nextDER(fields)
 		if !derIsSequenceOf(value, derBoolean|derOptional, derInteger|derOptional) ||
 			ok && tag == derBoolean && (len(isCA) != 1 || isCA[0] != 0xff) { // FALSE is the default
 			return "basic constraints"
 		}
-	case extension.Id.Equal(oidKeyUsage):
+	case extension.Id.Equal(OIDKeyUsage):
 		// At least one bit, after the count of unused ones; and in a list of
 		// named bits the last is set (X.690, section 11.2.2).
 		_, bits, _, ok := nextDER(value)
