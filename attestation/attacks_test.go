@@ -13,6 +13,7 @@ import (
 
 // Every byte of a document is signed or fixed: no change may go unnoticed.
 func TestEveryByteCounts(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	v, raw := e.verifier(t), e.attest(t)
 	for i := range raw {
@@ -29,6 +30,7 @@ func TestEveryByteCounts(t *testing.T) {
 
 // No beginning of a document is one.
 func TestEveryTruncationIsRefused(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	v, raw := e.verifier(t), e.attest(t)
 	for n := range raw {
@@ -40,6 +42,7 @@ func TestEveryTruncationIsRefused(t *testing.T) {
 
 // An accepted document of a debug enclave says that it is one.
 func TestDebugModeIsTold(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{Debug: true})
 	e.policy.Measurements, e.policy.UnsafeAnyMeasurement = nil, true
 	e.policy.UnsafeAllowDebug = true
@@ -50,6 +53,7 @@ func TestDebugModeIsTold(t *testing.T) {
 
 // What was not compared is not said to be checked.
 func TestCheckedTellsWhatWasCompared(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	checked := accepts(t, e.verifier(t), e.attest(t), attestation.Expect{UnsafeAnyNonce: true}).Checked
 	if checked.Nonce || checked.UserData || checked.PublicKey {

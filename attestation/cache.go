@@ -47,10 +47,6 @@ type CacheStats struct {
 	Entries int
 }
 
-// MaxCacheEntries bounds the number of certificates that a Verifier remembers,
-// each of some 4 KB in memory.
-const MaxCacheEntries = 2048
-
 // cache holds two generations, so that bounding it needs neither a list nor a
 // lock on the path of a hit: when the young one is full, it becomes the old
 // one, and what is not used again goes with the next change.

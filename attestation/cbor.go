@@ -189,9 +189,6 @@ func (r *reader) utf8(field string, n uint64) ([]byte, error) {
 	return b, nil
 }
 
-// maxSkipDepth bounds how deep the value of an unknown field may nest.
-const maxSkipDepth = 4
-
 // skip passes over one item of a field that this version does not know. Tags,
 // floats, undefined and indefinite lengths are refused there too.
 func (r *reader) skip(field string, depth int) error {

@@ -30,6 +30,15 @@ const (
 	// a document may have.
 	MaxUnknownFields = 8
 
+	// MaxCacheEntries bounds the certificates that a Verifier remembers, of some
+	// 4 KB each in memory.
+	MaxCacheEntries = 2048
+
+	// maxNameSize bounds the name of a field.
+	maxNameSize = 64
+	// maxSkipDepth bounds how deep the value of an unknown field may nest.
+	maxSkipDepth = 4
+
 	// SignatureSize is the size of an ES384 signature, r and s of 48 bytes
 	// each (RFC 9053, section 2.1).
 	SignatureSize = es384.SignatureSize

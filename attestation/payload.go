@@ -32,9 +32,6 @@ var knownFields = [...]string{
 // digestSHA384 is the only digest there is.
 const digestSHA384 = "SHA384"
 
-// maxNameSize bounds the name of a field.
-const maxNameSize = 64
-
 // A timestamp below this (2017-07-14, before there were enclaves) can only
 // be seconds; one above the other bound (the year 10000) is none.
 const (
