@@ -42,8 +42,8 @@ type CacheStats struct {
 	// Hits and Misses count certificates, not documents: a document has four
 	// below its root.
 	Hits, Misses uint64
-	// Entries is how many certificates are held now, at most MaxCacheEntries
-	// and one more for each call of Verify that is adding some at this moment.
+	// Entries counts the certificates held now: at most MaxCacheEntries, and one
+	// more for each concurrent call of Verify.
 	Entries int
 }
 

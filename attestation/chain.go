@@ -19,10 +19,10 @@ var awsNitroRoot []byte
 // hexadecimal, for comparison with other sources.
 const AWSNitroRootSHA256 = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
 
-// AWSNitroRoot returns the root of AWS's commercial partition, which signs for
-// Nitro Enclaves and NitroTPMs alike: CN=aws.nitro-enclaves, P-384, valid from
-// 2019-10-28 to 2049-10-28. It is what a Policy without Roots trusts; use it
-// to trust another root beside it. Each call returns a new value.
+// AWSNitroRoot returns the root of AWS's commercial partition for Nitro Enclaves and
+// NitroTPMs: CN=aws.nitro-enclaves, P-384, valid from 2019-10-28 to 2049-10-28. A
+// [Policy] without Roots trusts it alone; list it to trust another root beside it.
+// Each call returns a new value.
 func AWSNitroRoot() *x509.Certificate {
 	root, err := x509.ParseCertificate(awsNitroRoot)
 	if err != nil {

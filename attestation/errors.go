@@ -6,12 +6,11 @@ import (
 	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
-// Reason names the rule that a document, a policy or an expectation broke.
-// The strings are stable: log them, count them, compare them.
+// Reason names the rule that a document, a policy or an expectation broke. The
+// strings are stable.
 type Reason string
 
-// Error returns the word itself, so that errors.Is(err, ReasonNonce) asks whether an
-// [Error] has that Reason.
+// Error returns the Reason's string. errors.Is(err, ReasonNonce) asks for it.
 func (r Reason) Error() string { return string(r) }
 
 // Reasons about the envelope, the COSE_Sign1 structure around the payload
@@ -125,8 +124,7 @@ const (
 
 // Error is the error of every function of this package.
 //
-// The text of a document that failed is not to be trusted, so Detail quotes
-// and shortens what it shows of it.
+// Detail quotes and shortens what it shows of a document, which is not to be trusted.
 type Error struct {
 	// Op is the function or method that failed, such as "Verify".
 	Op string
@@ -135,8 +133,7 @@ type Error struct {
 	// Field is the place: a field of the document ("pcrs[0]", "cabundle[2]"),
 	// or of the policy or expectation. Empty if it is the whole.
 	Field string
-	// Detail says what was seen, what was expected and, where there is one,
-	// the remedy.
+	// Detail says what was seen, what was expected and, if there is one, the remedy.
 	Detail string
 	// Err is the underlying error, or nil.
 	Err error

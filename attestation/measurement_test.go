@@ -15,8 +15,8 @@ import (
 	"testing"
 
 	"github.com/keyvouch/keyvouch/attestation"
-	"github.com/keyvouch/keyvouch/internal/testkeys"
 	"github.com/keyvouch/keyvouch/internal/realdoc"
+	"github.com/keyvouch/keyvouch/internal/testkeys"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
 )
