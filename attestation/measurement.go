@@ -52,8 +52,8 @@ func RolePCR(arn string) PCR { return extended([]byte(arn)) }
 // "i-" and 17 hexadecimal digits.
 func InstancePCR(id string) PCR { return extended([]byte(id)) }
 
-// SignerPCR is the value of PCR8 in enclaves whose image was signed under this
-// certificate. PCR8 is zero if the image is not signed.
+// SignerPCR is the value of PCR8 in enclaves whose image was signed with the key of
+// this certificate. PCR8 is zero if the image is not signed.
 func SignerPCR(certificate *x509.Certificate) PCR {
 	digest := sha512.Sum384(certificate.Raw)
 	return extended(digest[:])

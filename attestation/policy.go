@@ -33,9 +33,9 @@ type Policy struct {
 	Roots []*x509.Certificate
 	// Revoked is called for each certificate below the root after its signature
 	// verifies, on every call of Verify; true rejects the document. Identify a
-	// certificate by its RawIssuer and SerialNumber. AWS publishes no revocation
-	// list; this is for one of your own. It must be safe for concurrent use and
-	// must not change the certificate. Nil revokes none.
+	// certificate by its RawIssuer and SerialNumber. AWS's rules use no
+	// revocation list; this is for one of your own. It must be safe for concurrent
+	// use and must not change the certificate. Nil revokes none.
 	Revoked func(certificate *x509.Certificate) bool
 	// DisableCache verifies every certificate's signature on every call. The cache
 	// changes no verdict. It saves 4 of 5 signature verifications for a document

@@ -6,12 +6,11 @@ import (
 	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
-// Reason names the rule that an image, or what shall become one, breaks. The
-// strings are stable: log them, count them, compare them.
+// Reason names the rule that an image, or the contents of one, broke. The strings are
+// stable.
 type Reason string
 
-// Error returns the word itself, so that errors.Is(err, ReasonCRC) asks whether an
-// [Error] has that Reason.
+// Error returns the Reason's string. errors.Is(err, ReasonCRC) asks for it.
 func (r Reason) Error() string { return string(r) }
 
 // Reasons about the header and the layout of the file.
@@ -84,8 +83,8 @@ const (
 
 // Error is the error of every function of this package.
 //
-// The text of an image that failed is not to be trusted, so Detail quotes and
-// shortens what it shows of it, and Error does so with Err's.
+// Detail quotes and shortens what it shows of an image, which is not to be trusted.
+// Error does the same with the text of Err.
 type Error struct {
 	// Op is the function that failed, "Read" or "Write".
 	Op string
@@ -99,8 +98,8 @@ type Error struct {
 	Detail string
 	// Err is the underlying error, or nil.
 	Err error
-	// Offset is where in the file that begins, in bytes, or where the file ends
-	// or cannot be read; -1 if it is nowhere.
+	// Offset is where Field begins in the file, in bytes, or where the file ends or
+	// cannot be read; -1 if there is no such place.
 	Offset int64
 }
 

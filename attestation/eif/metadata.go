@@ -10,8 +10,8 @@ import (
 	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
-// Metadata is what a builder noted about an image. It is not measured: a PCR says
-// nothing about it, and anyone can change it.
+// Metadata is a builder's description of an image. Nothing measures it, and anyone can
+// change it.
 type Metadata struct {
 	// ImageName and ImageVersion name the image, by default after the Docker
 	// image or the kernel.

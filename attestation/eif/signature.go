@@ -21,11 +21,10 @@ import (
 
 // Signature is an image's signature over its PCR0.
 //
-// It was verified with the certificate that stands beside it in the file, which
-// anyone can make, with any name. So it proves that the image and the certificate
-// belong together and nothing about who that is. What does is PCR8, which an
-// enclave's document has from this very certificate: compare it, or the
-// certificate, with the one you expect.
+// It is verified with the certificate beside it in the file, which anyone can make, with
+// any name. It proves that the image and the certificate belong together, and not who
+// signed. Compare the certificate, or PCR8, which is made from it, with the one you
+// expect.
 type Signature struct {
 	// Certificate is the signing certificate. Neither its issuer nor its validity
 	// was checked; nitro-cli refuses to run an image whose certificate has

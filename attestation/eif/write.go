@@ -10,16 +10,15 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 )
 
-// What Contents leaves out, as AWS's builder sets it.
+// Defaults of Contents, those of AWS's builder.
 const (
 	DefaultMemory = 1 << 30 // bytes
 	DefaultCPUs   = 2
 )
 
-// Source is a part of an image: its bytes, and how many there are. *bytes.Reader,
-// *strings.Reader and *io.SectionReader are Sources; for an *os.File make the
-// last with its size. Write reads a Source more than once and expects the same
-// bytes each time.
+// Source is the bytes of a part of an image. *bytes.Reader, *strings.Reader and
+// *io.SectionReader are Sources; wrap an *os.File in the last. [Write] reads a Source
+// more than once and refuses one whose bytes change.
 type Source interface {
 	io.ReaderAt
 	Size() int64
@@ -49,15 +48,15 @@ type Contents struct {
 	Signer *Signer
 }
 
-// Write writes an image of version 4 to w, and returns what Read would of it.
-// Its sections stand as AWS's builder sets them: kernel, command line, metadata,
-// ram disks, signature.
+// Write writes an image of version 4 to w, and returns what [Read] would. The sections
+// are in the order of AWS's builder: kernel, command line, metadata, ram disks,
+// signature.
 //
-// The same contents make the same bytes; for the signature see Signer.Key. The
-// checksum stands in front, so that each Source is read twice, and three times
-// for a signed image; memory does not grow with their size.
+// The same contents make the same bytes; for the signature see Signer.Key. Each Source
+// is read twice, since the checksum is in the header, and three times for a signed
+// image. Memory does not grow with their size.
 //
-// Errors are of type *Error. After one, w may hold the beginning of an image.
+// The error is an [*Error]. After one, w may hold the beginning of an image.
 func Write(w io.Writer, c Contents) (*Image, error) {
 	image, err := write(w, c)
 	if err != nil {
