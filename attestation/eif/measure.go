@@ -41,10 +41,6 @@ func (m *measurer) begin(t SectionType) error {
 	return err
 }
 
-// parallelChunk is how many bytes make a second goroutine worth its start,
-// which takes less than a thousandth of the time of hashing them.
-const parallelChunk = 32 << 10
-
 func (m *measurer) write(data []byte) {
 	switch {
 	case m.section == Ramdisk && m.ramdisks > 1 && len(data) >= parallelChunk:

@@ -118,10 +118,6 @@ func parseMetadata(text []byte) (*Metadata, error) {
 	return &m, nil
 }
 
-// maxMembers bounds the members of the metadata, of which builders write five or so:
-// each takes many times its own size in memory.
-const maxMembers = 64
-
 // members splits a JSON object, in which each name must stand once.
 func members(text []byte) (map[string]json.RawMessage, error) {
 	if text == nil {

@@ -11,10 +11,6 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 )
 
-// chunkSize is how much of a file is in memory at a time: it fits a processor's
-// cache, in which the same bytes are then hashed, summed and hashed again.
-const chunkSize = 128 << 10
-
 // Read reads an image from r, once and to its end. It measures the image, and verifies
 // its checksum and any signature. It refuses what no builder writes, even where AWS's
 // tools accept it, such as bytes after the last section.

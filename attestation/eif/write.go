@@ -10,12 +10,6 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 )
 
-// Defaults of Contents, those of AWS's builder.
-const (
-	DefaultMemory = 1 << 30 // bytes
-	DefaultCPUs   = 2
-)
-
 // Source is the bytes of a part of an image. *bytes.Reader, *strings.Reader and
 // *io.SectionReader are Sources; wrap an *os.File in the last. [Write] reads a Source
 // more than once and refuses one whose bytes change.

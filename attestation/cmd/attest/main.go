@@ -39,8 +39,7 @@
 //	attest verify --at document --any-measurement --allow-debug document.cbor
 //
 // The document must be of an enclave; --platform nitrotpm demands one of a NitroTPM.
-// With --any-measurement the platform is taken from the document, since any is
-// accepted.
+// With --any-measurement and without --platform, documents of either are accepted.
 //
 // Without --nonce the nonce is not compared, and the document may be a replay. The
 // output says so.
