@@ -105,13 +105,27 @@ func message(err error) string {
 	if errors.Is(err, nsm.ReasonNoDevice) {
 		return "there is no NSM at /dev/nsm: kmstool runs inside a Nitro Enclave only, on a kernel that has loaded its nsm driver"
 	}
-	text := err.Error()
 	if e, ok := errors.AsType[*kmsclient.Error](err); ok {
-		text = strings.TrimPrefix(e.Error(), "kmsclient: ")
-	} else if e, ok := errors.AsType[*nsm.Error](err); ok {
-		text = strings.TrimPrefix(e.Error(), "nsm: ")
+		return flagWords.Replace(inOneLine(e.Op, string(e.Reason), e.Field, e.Detail, e.Err))
 	}
-	return flagWords.Replace(text)
+	if e, ok := errors.AsType[*nsm.Error](err); ok {
+		return inOneLine(e.Op, string(e.Reason), e.Field, e.Detail, e.Err)
+	}
+	return err.Error()
+}
+
+// inOneLine is an error's text without its package.
+func inOneLine(op, reason, field, detail string, cause error) string {
+	var parts []string
+	for _, part := range []string{op, reason, field, detail} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	if cause != nil {
+		parts = append(parts, cause.Error())
+	}
+	return strings.Join(parts, ": ")
 }
 
 // flagWords puts the packages' options in the terms of flags.
@@ -121,7 +135,6 @@ var flagWords = strings.NewReplacer(
 	"ConfigOptions.DialIMDS", "--imds-port",
 	"the address that DialIMDS dials", "the address of --imds-port or --imds",
 	"Options.Hosts", "--endpoint-host",
-	"Hosts has", "--endpoint-host has",
 	"Options.KeyIDs", "--key-id",
 	"KeyIDs", "--key-id",
 	"BaseEndpoint", "--endpoint",

@@ -1,4 +1,4 @@
-package kmsclient
+package channel
 
 import (
 	"crypto/x509"
@@ -8,9 +8,18 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// amazonRoots returns the roots of Amazon Trust Services, out of the bundle
-// that the Go project makes from Mozilla's. All else is left out: an enclave
-// image needs no CA file, and no CA outside of Amazon can vouch for a KMS.
+// roots returns a copy of rootCAs, so that what is added to it later does not count, or
+// the roots of Amazon if it is nil.
+func roots(rootCAs *x509.CertPool) *x509.CertPool {
+	if rootCAs == nil {
+		return amazonRoots()
+	}
+	return rootCAs.Clone()
+}
+
+// amazonRoots returns the roots of Amazon Trust Services, from the bundle that the Go
+// project makes of Mozilla's. All others are left out: an enclave image needs no CA
+// file, and no CA outside of Amazon vouches for a KMS.
 func amazonRoots() *x509.CertPool {
 	pool := x509.NewCertPool()
 	for root := range bundle.Roots() {
@@ -27,9 +36,8 @@ func amazonRoots() *x509.CertPool {
 	return pool
 }
 
-// ofAmazon tells the roots that https://www.amazontrust.com/repository lists.
-// Starfield Services is one that Amazon bought; the other Starfield roots are
-// GoDaddy's.
+// ofAmazon reports whether https://www.amazontrust.com/repository lists the root.
+// Amazon bought Starfield Services; the other Starfield roots are GoDaddy's.
 func ofAmazon(root *x509.Certificate) bool {
 	return slices.Equal(root.Subject.Organization, []string{"Amazon"}) ||
 		slices.Equal(root.Subject.Organization, []string{"Starfield Technologies, Inc."}) &&
