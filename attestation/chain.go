@@ -19,10 +19,10 @@ var awsNitroRoot []byte
 // hexadecimal, for comparison with other sources.
 const AWSNitroRootSHA256 = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
 
-// AWSNitroRoot returns the root of AWS's commercial partition, which signs for
-// Nitro Enclaves and NitroTPMs alike: CN=aws.nitro-enclaves, P-384, valid from
-// 2019-10-28 to 2049-10-28. It is what a Policy without Roots trusts; use it
-// to trust another root beside it. Each call returns a new value.
+// AWSNitroRoot returns the root of AWS's commercial partition for Nitro Enclaves and
+// NitroTPMs: CN=aws.nitro-enclaves, P-384, valid from 2019-10-28 to 2049-10-28. A
+// [Policy] without Roots trusts it alone; list it to trust another root beside it.
+// Each call returns a new value.
 func AWSNitroRoot() *x509.Certificate {
 	root, err := x509.ParseCertificate(awsNitroRoot)
 	if err != nil {
@@ -94,7 +94,7 @@ func (v *Verifier) verifyChain(p *payload, now, start time.Time) ([]*x509.Certif
 	for i := known; i < len(path); i++ {
 		v.signatures.Add(1)
 		if err := checkSignature(path[i-1], path[i]); err != nil {
-			return nil, nil, &Error{Reason: ReasonCertificateSignature, Field: pathField(i, len(path)), Detail: "isn't signed by the certificate above it", Err: err}
+			return nil, nil, &Error{Reason: ReasonCertificateSignature, Field: pathField(i, len(path)), Detail: "is not signed by the certificate above it", Err: err}
 		}
 	}
 	// Only of certificates that an authority issued: what a forger writes is
@@ -146,7 +146,7 @@ func subjectHint(der []byte) string {
 	case err != nil:
 		return ""
 	case c.Subject.CommonName == awsCommonName:
-		return ": it bears AWS's name but isn't AWS's root; it is forged, or a test's that isn't in Policy.Roots"
+		return ": it bears AWS's name but is not AWS's root; it is forged, or a test's that is not in Policy.Roots"
 	}
 	return ": it calls itself " + errtext.Quote(c.Subject.CommonName) + "; if that is a partition of AWS, its root must be in Policy.Roots"
 }

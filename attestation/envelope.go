@@ -7,11 +7,12 @@ import (
 
 	"github.com/veraison/go-cose"
 
+	"github.com/keyvouch/keyvouch/attestation/internal/strictder"
 	"github.com/keyvouch/keyvouch/internal/errtext"
 	"github.com/keyvouch/keyvouch/internal/es384"
 )
 
-// tagSign1 is the CBOR tag of COSE_Sign1 (RFC 9052 section 2). NSMs leave it
+// tagSign1 is the CBOR tag of COSE_Sign1 (RFC 9052, section 2). NSMs leave it
 // out; AWS's text allows it.
 const tagSign1 = 18
 
@@ -105,8 +106,8 @@ func (e envelope) verify(signer *x509.Certificate) error {
 		Payload:   e.payload,
 		Signature: e.signature,
 	}
-	if err := message.Verify(nil, es384.Verifier{Point: publicPoint(signer)}); err != nil {
-		return &Error{Reason: ReasonSignature, Field: "signature", Detail: "doesn't verify with the certificate's key: the document was altered or signed by another key", Err: err}
+	if err := message.Verify(nil, es384.Verifier{Point: strictder.PublicPoint(signer)}); err != nil {
+		return &Error{Reason: ReasonSignature, Field: "signature", Detail: "does not verify with the certificate's key: the document was altered or signed by another key", Err: err}
 	}
 	return nil
 }

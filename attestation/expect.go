@@ -7,30 +7,29 @@ import (
 	"time"
 )
 
-// Expect is what the caller demands of one document. Its zero value is
-// refused: give the Nonce, or say that any will do.
+// Expect is what the caller demands of one document. [Verifier.Verify] refuses its
+// zero value: set Nonce or UnsafeAnyNonce.
 type Expect struct {
-	// Nonce is the value the caller sent with its request for a document, at
-	// most MaxFieldSize bytes. Make it from at least 16 random bytes, use it
-	// once, and keep it yourself: a nonce that is read out of the document, or
-	// otherwise comes from the enclave's side, proves nothing.
+	// Nonce is the value that the caller sent with its request, at most
+	// MaxFieldSize bytes. Use at least 16 random bytes, once, and keep them: a
+	// nonce read from the document or received from the enclave proves nothing.
 	Nonce []byte
-	// UnsafeAnyNonce accepts any nonce or none, so that a document can be
-	// replayed until it is older than the policy's MaxAge. It is right where
-	// something else in the document is bound to this exchange, such as a
-	// public key that the peer then proves to hold. It excludes Nonce.
+	// UnsafeAnyNonce accepts any nonce or none. A document can then be replayed
+	// until it is older than the policy's MaxAge. Use it where something else in
+	// the document is bound to this exchange, such as a public key whose private
+	// half the peer proves to hold. It excludes Nonce.
 	UnsafeAnyNonce bool
-	// UserData and PublicKey are compared byte for byte if they aren't nil; an
-	// empty value demands an empty or absent field. If nil, the fields are
-	// left to the caller, in the Document.
+	// UserData and PublicKey are compared byte for byte. An empty value demands an
+	// empty or absent field. A nil value is not compared: the caller judges the
+	// field of the Document.
 	UserData, PublicKey []byte
-	// At judges the document as of that time instead of the clock's, without
-	// any skew: for auditing a document of the past. Certificates that have
-	// expired since, and keys that leaked since, are believed.
+	// At replaces the clock's time, without any skew, to audit a document of the
+	// past. Certificates that have expired since are accepted, and so are keys
+	// that have leaked since. Zero means the clock's time.
 	At time.Time
 }
 
-// validate reports an expectation that can't be meant.
+// validate reports an expectation that cannot be meant.
 func (e *Expect) validate() error {
 	switch {
 	case e.Nonce == nil && !e.UnsafeAnyNonce:
@@ -78,14 +77,12 @@ func (e *Expect) judge(c *Claims) error {
 // BindingSize is the size of what Binding returns, in bytes.
 const BindingSize = sha512.Size384
 
-// Binding hashes several values into one for a document's user data, so that
-// the document vouches for all of them: a protocol's transcript, a certificate,
-// a request. Enclave and relying party call it with the same values, the one to
-// fill the request's UserData, the other to fill Expect.UserData.
+// Binding hashes several values into one for a document's user data, so that the
+// document vouches for all of them. The enclave fills the request's UserData with it,
+// the relying party Expect.UserData, both from the same values.
 //
-// purpose keeps apart what an enclave signs in different protocols; give each
-// its own. The values are hashed with their lengths before them, so that bytes
-// can't move from one value to the next and no list is the beginning of another:
+// Give each protocol its own purpose. Each value is hashed after its length, so that
+// bytes cannot move from one value to the next and no list is a prefix of another:
 //
 //	SHA-384( n ‖ len(purpose) ‖ purpose ‖ len(value 1) ‖ value 1 ‖ … ‖ value n )
 //

@@ -52,8 +52,8 @@ func RolePCR(arn string) PCR { return extended([]byte(arn)) }
 // "i-" and 17 hexadecimal digits.
 func InstancePCR(id string) PCR { return extended([]byte(id)) }
 
-// SignerPCR is the value of PCR8 in enclaves whose image was signed with the
-// key of this certificate. PCR8 is zero if the image isn't signed.
+// SignerPCR is the value of PCR8 in enclaves whose image was signed with the key of
+// this certificate. PCR8 is zero if the image is not signed.
 func SignerPCR(certificate *x509.Certificate) PCR {
 	digest := sha512.Sum384(certificate.Raw)
 	return extended(digest[:])
@@ -73,11 +73,11 @@ func extended(data []byte) PCR {
 type Measurement struct {
 	// Name appears in Document.Checked and in errors, for example "v4.1".
 	Name string
-	// PCRs holds the expected values by index, 0 to 31. For an enclave 0, 1
-	// and 2 must be there, together: PCR0 hashes kernel, command line and ram
-	// disks as one string without boundaries, so that with PCR0 alone bytes can
-	// move between the parts. The kernel's command line isn't safe from that even
-	// with all three: see package eif. For a NitroTPM 4, 7 and 12 must be there.
+	// PCRs holds the expected values by index, 0 to 31. An enclave needs 0, 1 and
+	// 2 together: PCR0 hashes kernel, command line and ram disks without
+	// boundaries, so with PCR0 alone bytes can move between them. The command line
+	// is not safe from that even with all three; see package eif. A NitroTPM needs
+	// 4, 7 and 12.
 	PCRs map[int]PCR
 	// UnsafePartial allows a measurement that lacks some of these.
 	UnsafePartial bool
@@ -108,11 +108,11 @@ const hashAlgorithm = "Sha384 { ... }"
 //	{"Measurements": {"HashAlgorithm": "Sha384 { ... }", "PCR0": "…", "PCR1": "…", "PCR2": "…"}}
 //
 // The name is the member Name or, in the output of describe-eif, ImageName and
-// ImageVersion. Other members beside Measurements are passed over; inside, only
-// HashAlgorithm and PCR0 to PCR31 may stand, each once. Whether the PCRs suffice
-// is for NewVerifier to say.
+// ImageVersion. Other members beside Measurements are ignored. Measurements may hold
+// only HashAlgorithm and PCR0 to PCR31, each once. [NewVerifier] judges whether the
+// PCRs suffice.
 //
-// Errors are of type *Error, with ReasonInvalidPolicy.
+// The error is an [*Error] with [ReasonInvalidPolicy].
 func ParseMeasurement(text []byte) (Measurement, error) {
 	var m Measurement
 	if err := m.UnmarshalJSON(text); err != nil {
@@ -121,7 +121,7 @@ func ParseMeasurement(text []byte) (Measurement, error) {
 	return m, nil
 }
 
-// MarshalJSON writes the form that ParseMeasurement reads.
+// MarshalJSON writes the form that [ParseMeasurement] reads.
 func (m Measurement) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	name, err := json.Marshal(m.Name)
@@ -136,7 +136,7 @@ func (m Measurement) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// UnmarshalJSON is ParseMeasurement for encoding/json. It sets Name and PCRs.
+// UnmarshalJSON is [ParseMeasurement] for encoding/json. It sets Name and PCRs.
 func (m *Measurement) UnmarshalJSON(text []byte) error {
 	if len(text) > MaxMeasurementSize {
 		return fail(ReasonInvalidPolicy, "measurement", "is %d bytes, more than %d", len(text), MaxMeasurementSize)

@@ -32,9 +32,6 @@ var knownFields = [...]string{
 // digestSHA384 is the only digest there is.
 const digestSHA384 = "SHA384"
 
-// maxNameSize bounds the name of a field.
-const maxNameSize = 64
-
 // A timestamp below this (2017-07-14, before there were enclaves) can only
 // be seconds; one above the other bound (the year 10000) is none.
 const (
@@ -134,7 +131,7 @@ func (p *payload) field(r *reader, name string, seen *[len(knownFields)]bool) (e
 }
 
 // unknown passes over a field that a later NSM may have added, so that the
-// addition doesn't stop every verifier in the field at once.
+// addition does not stop every verifier in the field at once.
 func (p *payload) unknown(r *reader, name string) error {
 	for _, k := range knownFields {
 		if strings.EqualFold(k, name) {
@@ -171,7 +168,7 @@ func (p *payload) timestamp(r *reader) error {
 		if ms >= minTimestampMillis/1000 && ms < maxTimestampMillis/1000 {
 			hint = "; it looks like seconds"
 		}
-		return fail(ReasonTimestamp, fieldTimestamp, "is %d, which can't be milliseconds since 1970%s", ms, hint)
+		return fail(ReasonTimestamp, fieldTimestamp, "is %d, which cannot be milliseconds since 1970%s", ms, hint)
 	}
 	p.Timestamp = time.UnixMilli(int64(ms)).UTC()
 	return nil

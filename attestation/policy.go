@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Policy says which documents a Verifier accepts. Its zero value accepts none
-// and NewVerifier refuses it: set Measurements.
+// Policy says which documents a [Verifier] accepts. [NewVerifier] refuses its zero
+// value: set Measurements.
 type Policy struct {
 	// Measurements lists the accepted measurements; any one may match.
 	Measurements []Measurement
@@ -16,37 +16,33 @@ type Policy struct {
 	// for tools that look at documents and for callers that judge the PCRs
 	// themselves. It excludes Measurements.
 	UnsafeAnyMeasurement bool
-	// UnsafeAllowDebug accepts enclaves that run in debug mode. Their PCR0, 1
-	// and 2 are zero whatever their image, so any image passes, and the parent
-	// reads their console.
+	// UnsafeAllowDebug accepts enclaves that run in debug mode. Their PCR0, PCR1
+	// and PCR2 are zero, so any image passes, and the parent reads their console.
 	UnsafeAllowDebug bool
-	// Platform is what must have made the document, an enclave by default.
+	// Platform must have made the document; the default is PlatformEnclave.
 	Platform Platform
-	// MaxAge bounds the document's age; zero means DefaultMaxAge. The NSM's
-	// certificate lives three hours, so more than that has no effect.
+	// MaxAge bounds the document's age; zero means DefaultMaxAge. More than three
+	// hours has no effect, since the NSM's certificate expires then.
 	MaxAge time.Duration
-	// MaxSkew is how far the verifier's clock may be behind the time stamps of
-	// AWS, at most an hour; zero means DefaultMaxSkew. It doesn't prolong
-	// anything's end.
+	// MaxSkew is how far the verifier's clock may be behind AWS's, at most one
+	// hour; zero means DefaultMaxSkew. It does not extend any expiry.
 	MaxSkew time.Duration
-	// Roots lists the root certificates to trust; nil means AWSNitroRoot
-	// alone. Other partitions (China, isolated) have roots of their own, and so
-	// has nsmtest. Each must be a self-signed P-384 CA certificate. What counts
-	// is the certificates' DER, at the time of NewVerifier.
+	// Roots lists the root certificates to trust; nil means AWSNitroRoot alone.
+	// Other partitions (China, isolated) and nsmtest have their own roots. Each
+	// must be a self-signed P-384 CA certificate. NewVerifier copies their Raw.
 	Roots []*x509.Certificate
-	// Revoked, if set, is asked about every certificate below the root, on
-	// every call of Verify that finds them rightly signed, and refuses the
-	// document if it returns true. Know a certificate by its RawIssuer and
-	// SerialNumber. AWS's text has verifiers do without revocation lists; this is
-	// for one of your own. It must be safe for concurrent use and must not change
-	// the certificate.
+	// Revoked is called for each certificate below the root after its signature
+	// verifies, on every call of Verify; true rejects the document. Identify a
+	// certificate by its RawIssuer and SerialNumber. AWS's rules use no
+	// revocation list; this is for one of your own. It must be safe for concurrent
+	// use and must not change the certificate. Nil revokes none.
 	Revoked func(certificate *x509.Certificate) bool
-	// DisableCache verifies every certificate's signature anew, on every call.
-	// The cache changes no verdict, only the time it takes: 1 signature
-	// verification instead of 5 for a document of a known enclave.
+	// DisableCache verifies every certificate's signature on every call. The cache
+	// changes no verdict. It saves 4 of 5 signature verifications for a document
+	// of a known enclave.
 	DisableCache bool
-	// Clock tells the time, at every call of Verify; nil means time.Now. It must
-	// be safe for concurrent use.
+	// Clock returns the time and is read on every call of Verify; nil means
+	// time.Now. It must be safe for concurrent use.
 	Clock func() time.Time
 }
 
@@ -54,7 +50,7 @@ type Policy struct {
 // zero where the boot manager's image has a command line of its own.
 const tpmCommandLine = 12
 
-// validate reports what can't be meant, since a policy that silently accepts
+// validate reports what cannot be meant, since a policy that silently accepts
 // too much is discovered by attackers first.
 func (p *Policy) validate() error {
 	invalid := func(field, format string, args ...any) error {
@@ -80,7 +76,7 @@ func (p *Policy) validate() error {
 			return invalid(field, "is no parsed certificate")
 		}
 		if _, err := parseRoot(root.Raw); err != nil {
-			return &Error{Reason: ReasonInvalidPolicy, Field: field, Detail: "can't be a root", Err: err}
+			return &Error{Reason: ReasonInvalidPolicy, Field: field, Detail: "cannot be a root", Err: err}
 		}
 	}
 	for i, m := range p.Measurements {
@@ -93,7 +89,7 @@ func (p *Policy) validate() error {
 		}
 		for index := range m.PCRs {
 			if index < 0 || index >= MaxPCRs {
-				return invalid(field, "PCR%d doesn't exist; the indices are 0 to %d", index, MaxPCRs-1)
+				return invalid(field, "PCR%d does not exist; the indices are 0 to %d", index, MaxPCRs-1)
 			}
 		}
 		if err := p.validatePins(m, field); err != nil {
@@ -109,7 +105,7 @@ func (p *Policy) validate() error {
 func (p *Policy) validatePins(m Measurement, field string) error {
 	pins := p.Platform.ImagePCRs()
 	// PCR1 of an enclave, kernel and first ram disk, is nitro-cli's own and
-	// shared by most; a NitroTPM's PCR7 and 12 aren't of one image either.
+	// shared by most; a NitroTPM's PCR7 and 12 are not of one image either.
 	identifies := map[Platform][]int{PlatformEnclave: {PCRImage, PCRApplication}, PlatformNitroTPM: {4}}[p.Platform]
 	anchored := false // some PCR that identifies an image is pinned
 	for _, index := range pins {

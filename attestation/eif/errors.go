@@ -6,21 +6,20 @@ import (
 	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
-// Reason names the rule that an image, or what shall become one, breaks. The
-// strings are stable: log them, count them, compare them.
+// Reason names the rule that an image, or the contents of one, broke. The strings are
+// stable.
 type Reason string
 
-// Error returns the word itself, so that errors.Is(err, ReasonCRC) asks whether an
-// [Error] has that Reason.
+// Error returns the Reason's string. errors.Is(err, ReasonCRC) asks for it.
 func (r Reason) Error() string { return string(r) }
 
 // Reasons about the header and the layout of the file.
 const (
-	// ReasonMagic: the file doesn't begin with ".eif".
+	// ReasonMagic: the file does not begin with ".eif".
 	ReasonMagic Reason = "magic"
 	// ReasonVersion: a version other than 2, 3 and 4.
 	ReasonVersion Reason = "version"
-	// ReasonReserved: a field, flag or table entry that has no meaning isn't zero.
+	// ReasonReserved: a field, flag or table entry that has no meaning is not zero.
 	ReasonReserved Reason = "reserved"
 	// ReasonSectionCount: the header counts fewer than 2 sections or more than
 	// MaxSections.
@@ -29,7 +28,7 @@ const (
 	// the sections. Only the size of a signature may, which AWS's tool leaves as
 	// it was when it signs a signed image anew.
 	ReasonSectionTable Reason = "section-table"
-	// ReasonSectionType: a section of a type that doesn't exist, or not in the
+	// ReasonSectionType: a section of a type that does not exist, or not in the
 	// image's version.
 	ReasonSectionType Reason = "section-type"
 	// ReasonSectionSize: a section, or the image, is larger than it may be; or
@@ -46,36 +45,36 @@ const (
 	ReasonTruncated Reason = "truncated"
 	// ReasonTrailingBytes: bytes follow the last section.
 	ReasonTrailingBytes Reason = "trailing-bytes"
-	// ReasonCRC: the checksum in the header isn't that of the file.
+	// ReasonCRC: the checksum in the header is not that of the file.
 	ReasonCRC Reason = "crc"
-	// ReasonMetadata: the metadata isn't the JSON that it must be.
+	// ReasonMetadata: the metadata is not the JSON that it must be.
 	ReasonMetadata Reason = "metadata"
 )
 
 // Reasons about the signature.
 const (
-	// ReasonSignatureMalformed: the signature section isn't of the form that
+	// ReasonSignatureMalformed: the signature section is not of the form that
 	// builders write, or holds more than one signature.
 	ReasonSignatureMalformed Reason = "signature-malformed"
 	// ReasonSignatureCertificate: what should be the signing certificate is
-	// none, or its key isn't on P-256, P-384 or P-521.
+	// none, or its key is not on P-256, P-384 or P-521.
 	ReasonSignatureCertificate Reason = "signature-certificate"
-	// ReasonSignatureAlgorithm: the algorithm isn't that of the certificate's
+	// ReasonSignatureAlgorithm: the algorithm is not that of the certificate's
 	// key: ES256 on P-256, ES384 on P-384, ES512 on P-521.
 	ReasonSignatureAlgorithm Reason = "signature-algorithm"
-	// ReasonSignaturePayload: what was signed isn't the PCR0 of this image.
+	// ReasonSignaturePayload: what was signed is not the PCR0 of this image.
 	ReasonSignaturePayload Reason = "signature-payload"
-	// ReasonSignature: the signature doesn't verify with the certificate's key.
+	// ReasonSignature: the signature does not verify with the certificate's key.
 	ReasonSignature Reason = "signature"
 )
 
-// Reasons that aren't about an image.
+// Reasons that are not about an image.
 const (
 	// ReasonRead: reading failed; Err says why.
 	ReasonRead Reason = "read"
 	// ReasonWrite: writing failed; Err says why.
 	ReasonWrite Reason = "write"
-	// ReasonInvalidContents: Write was given what can't become an image.
+	// ReasonInvalidContents: Write was given what cannot become an image.
 	ReasonInvalidContents Reason = "invalid-contents"
 	// ReasonSourceChanged: a Source gave other bytes, or fewer, when it was read
 	// again.
@@ -84,8 +83,8 @@ const (
 
 // Error is the error of every function of this package.
 //
-// The text of an image that failed is not to be trusted, so Detail quotes and
-// shortens what it shows of it, and Error does so with Err's.
+// Detail quotes and shortens what it shows of an image, which is not to be trusted.
+// Error does the same with the text of Err.
 type Error struct {
 	// Op is the function that failed, "Read" or "Write".
 	Op string
@@ -99,8 +98,8 @@ type Error struct {
 	Detail string
 	// Err is the underlying error, or nil.
 	Err error
-	// Offset is where in the file that begins, in bytes, or where the file ends
-	// or cannot be read; -1 if it is nowhere.
+	// Offset is where Field begins in the file, in bytes, or where the file ends or
+	// cannot be read; -1 if there is no such place.
 	Offset int64
 }
 

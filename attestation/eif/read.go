@@ -11,19 +11,14 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 )
 
-// chunkSize is how much of a file is in memory at a time: it fits a processor's
-// cache, in which the same bytes are then hashed, summed and hashed again.
-const chunkSize = 128 << 10
-
-// Read reads an image from r, once and to its end, measures it and verifies its
-// checksum and, if it has one, its signature.
+// Read reads an image from r, once and to its end. It measures the image, and verifies
+// its checksum and any signature. It refuses what no builder writes, even where AWS's
+// tools accept it, such as bytes after the last section.
 //
-// It holds at most 128 KiB of the kernel and the ram disks at a time, and of the rest no
-// more than MaxCmdlineSize, MaxMetadataSize and MaxSignatureSize.
-// What it accepts is what builders write: where AWS's own tools pass over
-// something, such as bytes after the last section, it refuses the image.
+// It holds at most 128 KiB of the kernel and the ram disks at a time, and of the rest
+// at most [MaxCmdlineSize], [MaxMetadataSize] and [MaxSignatureSize].
 //
-// Errors are of type *Error; there is no Image beside one.
+// The error is an [*Error], and the Image beside it is nil.
 func Read(r io.Reader) (*Image, error) {
 	image, err := read(r)
 	if err != nil {

@@ -10,16 +10,9 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 )
 
-// What Contents leaves out, as AWS's builder sets it.
-const (
-	DefaultMemory = 1 << 30 // bytes
-	DefaultCPUs   = 2
-)
-
-// Source is a part of an image: its bytes, and how many there are. *bytes.Reader,
-// *strings.Reader and *io.SectionReader are Sources; for an *os.File make the
-// last with its size. Write reads a Source more than once and expects the same
-// bytes each time.
+// Source is the bytes of a part of an image. *bytes.Reader, *strings.Reader and
+// *io.SectionReader are Sources; wrap an *os.File in the last. [Write] reads a Source
+// more than once and refuses one whose bytes change.
 type Source interface {
 	io.ReaderAt
 	Size() int64
@@ -49,15 +42,15 @@ type Contents struct {
 	Signer *Signer
 }
 
-// Write writes an image of version 4 to w, and returns what Read would of it.
-// Its sections stand as AWS's builder sets them: kernel, command line, metadata,
-// ram disks, signature.
+// Write writes an image of version 4 to w, and returns what [Read] would. The sections
+// are in the order of AWS's builder: kernel, command line, metadata, ram disks,
+// signature.
 //
-// The same contents make the same bytes; for the signature see Signer.Key. The
-// checksum stands in front, so that each Source is read twice, and three times
-// for a signed image; memory doesn't grow with their size.
+// The same contents make the same bytes; for the signature see Signer.Key. Each Source
+// is read twice, since the checksum is in the header, and three times for a signed
+// image. Memory does not grow with their size.
 //
-// Errors are of type *Error. After one, w may hold the beginning of an image.
+// The error is an [*Error]. After one, w may hold the beginning of an image.
 func Write(w io.Writer, c Contents) (*Image, error) {
 	image, err := write(w, c)
 	if err != nil {
@@ -108,7 +101,7 @@ func write(w io.Writer, c Contents) (*Image, error) {
 		}
 		sections = append(sections, newPart(SignatureData, bytes.NewReader(signature)))
 		// A key behind an interface may sign anything: what the reader refuses
-		// isn't written.
+		// is not written.
 		image.Signature, err = verifySignature(signature, signed[attestation.PCRImage], "Signer", -1)
 		if err != nil {
 			return nil, err
@@ -223,7 +216,7 @@ func (i *Image) layOut(sections []part) *header {
 	return h
 }
 
-// emit writes all after the file's header, and measures it if m isn't nil.
+// emit writes all after the file's header, and measures it if m is not nil.
 func emit(w io.Writer, m *measurer, sections []part) error {
 	chunk := make([]byte, chunkSize)
 	for i, s := range sections {

@@ -47,7 +47,7 @@ func wantsColour(file *os.File, getenv func(string) string) bool {
 // terminal nor pass for this program's own words.
 func quote(s string) string { return strconv.QuoteToASCII(s) }
 
-// escape escapes the characters of a message that keep doesn't hold for.
+// escape escapes the characters of a message that keep does not hold for.
 func escape(s string, keep func(rune) bool) string {
 	var b strings.Builder
 	for i, n := 0, 0; i < len(s); i += n {

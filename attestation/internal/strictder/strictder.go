@@ -1,18 +1,28 @@
-package attestation
+// Package strictder refuses certificates that hold more than their form has room for.
+//
+// crypto/x509 reads what it knows of a certificate and passes over elements that
+// follow where none may: at the end of most sequences. Bytes there are signed, but
+// they would let one certificate be two things to two readers. So every part that
+// says who may do what is held to its exact shape here. The inside of extensions that
+// verification does not use is left to crypto/x509.
+package strictder
 
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 )
 
-// crypto/x509 reads what it knows of a certificate and passes over elements
-// that follow where none may: at the end of most of the sequences it is made of.
-// Bytes there are signed, but they would let one certificate be two things to
-// two readers, so that every part that says who may do what is held to its exact
-// shape here. What this leaves to crypto/x509 is the inside of extensions that
-// verification doesn't use.
+// The extensions that verification uses (RFC 5280, section 4.2.1).
+var (
+	OIDBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	OIDKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
 
-// DER tags (X.690 section 8.1.2).
+	oidSubjectKeyID   = asn1.ObjectIdentifier{2, 5, 29, 14}
+	oidAuthorityKeyID = asn1.ObjectIdentifier{2, 5, 29, 35}
+)
+
+// DER tags (X.690, section 8.1.2).
 const (
 	derBoolean    = 0x01
 	derInteger    = 0x02
@@ -34,8 +44,8 @@ const (
 	derOptional = 0x100 // set beside a tag: the element may be absent
 )
 
-// nextDER splits the first element off der. Certificates have at most
-// MaxCertificateSize bytes, so that two bytes hold every length there is.
+// nextDER splits the first element off der. Two bytes hold every length
+// that a certificate has: the caller bounds its size.
 func nextDER(der []byte) (tag int, content, rest []byte, ok bool) {
 	if len(der) < 2 {
 		return 0, nil, nil, false
@@ -98,17 +108,9 @@ func derEach(der []byte, want int, check func(content []byte) bool) bool {
 	return true
 }
 
-// checkStrictDER refuses what crypto/x509 passes over.
-func checkStrictDER(c *x509.Certificate) error {
-	if part := looseDER(c); part != "" {
-		return fail(ReasonCertificateMalformed, "", "its %s has elements or bytes that don't belong there", part)
-	}
-	return nil
-}
-
-// looseDER names the first part of a certificate that isn't of exactly the
-// shape that RFC 5280 section 4.1 gives it, or "".
-func looseDER(c *x509.Certificate) string {
+// Loose names the first part of a certificate that is not of exactly the
+// shape that RFC 5280, section 4.1 gives it, or "".
+func Loose(c *x509.Certificate) string {
 	if !derIsSequenceOf(c.Raw, derSequence, derSequence, derBitString) {
 		return "Certificate"
 	}
@@ -129,7 +131,7 @@ func looseDER(c *x509.Certificate) string {
 		tbs = tbs[len(derElement(tbs, 0)):]
 	}
 	const signatureAt, issuerAt, validityAt, subjectAt = 1, 2, 3, 4
-	// RFC 5758 section 3.2: ecdsa-with-SHA384 has no parameters; RFC 5480
+	// RFC 5758, section 3.2: ecdsa-with-SHA384 has no parameters; RFC 5480,
 	// section 2.1.1: a key on a named curve has one, the curve. Other algorithms
 	// are refused elsewhere, by name.
 	if c.SignatureAlgorithm == x509.ECDSAWithSHA384 &&
@@ -139,7 +141,7 @@ func looseDER(c *x509.Certificate) string {
 	if c.PublicKeyAlgorithm == x509.ECDSA && !derIsSequenceOf(derElement(spki, 0), derOID, derOID) {
 		return "public key's algorithm"
 	}
-	// A bit string that isn't of whole bytes would be shifted by Go's parser.
+	// A bit string that is not of whole bytes would be shifted by Go's parser.
 	for _, bits := range [][]byte{derElement(certificate, 2), derElement(spki, 1)} {
 		if _, content, _, ok := nextDER(bits); !ok || len(content) == 0 || content[0] != 0 {
 			return "signature or public key"
@@ -170,7 +172,7 @@ func derElement(der []byte, i int) []byte {
 	}
 }
 
-// derIsValidity reports whether der is two times as RFC 5280 section 4.1.2.5 has
+// derIsValidity reports whether der is two times as RFC 5280, section 4.1.2.5 has
 // them: with seconds, in UTC, of the type that the year demands.
 func derIsValidity(der []byte) bool {
 	tag, times, rest, ok := nextDER(der)
@@ -203,6 +205,14 @@ func derIsName(der []byte) bool {
 			return value != nil && derIs(attribute, derOID, int(value[0]))
 		})
 	})
+}
+
+// PublicPoint returns a certificate's public key as it stands there: for a key on a
+// curve that is an uncompressed point.
+func PublicPoint(c *x509.Certificate) []byte {
+	_, spki, _, _ := nextDER(c.RawSubjectPublicKeyInfo)
+	_, bits, _, _ := nextDER(derElement(spki, 1))
+	return bits[min(1, len(bits)):] // after the count of unused bits, which is 0
 }
 
 // looseExtensions checks the extensions: their list, each one's parts, and the
@@ -239,16 +249,16 @@ func looseExtensions(tbs []byte, c *x509.Certificate) string {
 func looseExtension(extension pkix.Extension) string {
 	value := extension.Value
 	switch {
-	case extension.Id.Equal(oidBasicConstraints):
+	case extension.Id.Equal(OIDBasicConstraints):
 		_, fields, _, _ := nextDER(value)
 		tag, isCA, _, ok := nextDER(fields)
 		if !derIsSequenceOf(value, derBoolean|derOptional, derInteger|derOptional) ||
 			ok && tag == derBoolean && (len(isCA) != 1 || isCA[0] != 0xff) { // FALSE is the default
 			return "basic constraints"
 		}
-	case extension.Id.Equal(oidKeyUsage):
+	case extension.Id.Equal(OIDKeyUsage):
 		// At least one bit, after the count of unused ones; and in a list of
-		// named bits the last is set (X.690 section 11.2.2).
+		// named bits the last is set (X.690, section 11.2.2).
 		_, bits, _, ok := nextDER(value)
 		if !ok || !derIs(value, derBitString) || len(bits) < 2 || bits[0] > 7 || bits[len(bits)-1]>>bits[0]&1 == 0 {
 			return "key usage"

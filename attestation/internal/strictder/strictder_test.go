@@ -1,9 +1,11 @@
-package attestation
+package strictder
 
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +17,7 @@ import (
 // extensions' values do, are taken apart too.
 type derNode struct {
 	tag  byte
-	body []byte     // if it isn't taken apart
+	body []byte     // if it is not taken apart
 	kids []*derNode // if it is
 	open bool
 }
@@ -66,6 +68,18 @@ func (n *derNode) walk(path string, f func(n *derNode, path string)) {
 	}
 }
 
+// parse reads a certificate as package attestation does.
+func parse(der []byte) (*x509.Certificate, error) {
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	if part := Loose(c); part != "" {
+		return nil, errors.New(part)
+	}
+	return c, nil
+}
+
 func realChain(t *testing.T) []*x509.Certificate {
 	t.Helper()
 	n, err := nsmtest.New(nsmtest.Options{})
@@ -78,7 +92,7 @@ func realChain(t *testing.T) []*x509.Certificate {
 	}
 	var certificates []*x509.Certificate
 	for _, der := range append(chain.CABundle, chain.Certificate) {
-		c, err := parseCertificate(der)
+		c, err := parse(der)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,21 +103,21 @@ func realChain(t *testing.T) []*x509.Certificate {
 
 // TestNoRoomInCertificates adds an element at the end of everything that holds
 // elements. What is left to hold more are the values of extensions that
-// verification doesn't use, such as key identifiers.
+// verification does not use, such as key identifiers.
 func TestNoRoomInCertificates(t *testing.T) {
 	const extensionValue = "/30/30/a3/30/30/04"
 	refused := 0
 	for i, c := range realChain(t) {
 		root := derTree(c.Raw)[0]
 		if !slices.Equal(root.der(), c.Raw) {
-			t.Fatal("the certificate doesn't survive being taken apart")
+			t.Fatal("the certificate does not survive being taken apart")
 		}
 		root.walk("", func(n *derNode, path string) {
 			saved := n.kids
 			defer func() { n.kids = saved }()
 			for _, extra := range []*derNode{{tag: 0x05}, {tag: 0x04, body: []byte("x")}, {tag: 0x30}, {tag: 0x01, body: []byte{0xff}}, {tag: derUTCTime, body: []byte("260101000000Z")}} {
 				n.kids = append(slices.Clone(saved), extra)
-				if _, err := parseCertificate(root.der()); err != nil {
+				if _, err := parse(root.der()); err != nil {
 					refused++
 				} else if !strings.HasPrefix(path, extensionValue) {
 					t.Errorf("certificate %d takes another %02x at the end of %s", i, extra.tag, path)
@@ -127,7 +141,7 @@ func TestExplicitFalse(t *testing.T) {
 			}
 			saved := n.kids
 			n.kids = []*derNode{saved[0], {tag: derBoolean, body: []byte{0}}, saved[1]}
-			if _, err := parseCertificate(root.der()); err == nil {
+			if _, err := parse(root.der()); err == nil {
 				t.Errorf("an explicit critical FALSE is accepted at %s", path)
 			}
 			n.kids = saved
@@ -147,17 +161,17 @@ func TestLooseExtensions(t *testing.T) {
 		value []byte
 		good  bool
 	}{
-		{"no CA", oidBasicConstraints, []byte{0x30, 0}, true},
-		{"CA", oidBasicConstraints, []byte{0x30, 3, 1, 1, 0xff}, true},
-		{"CA with a path length", oidBasicConstraints, []byte{0x30, 6, 1, 1, 0xff, 2, 1, 1}, true},
-		{"explicitly no CA", oidBasicConstraints, []byte{0x30, 3, 1, 1, 0}, false},
-		{"half a CA", oidBasicConstraints, []byte{0x30, 3, 1, 1, 1}, false},
-		{"nothing", oidBasicConstraints, nil, false},
-		{"digitalSignature", oidKeyUsage, []byte{3, 2, 7, 0x80}, true},
-		{"two usages", oidKeyUsage, []byte{3, 2, 6, 0xc0}, true},
-		{"bits at the end", oidKeyUsage, []byte{3, 2, 0, 0x80}, false},
-		{"no bit", oidKeyUsage, []byte{3, 1, 0}, false},
-		{"nine unused bits", oidKeyUsage, []byte{3, 2, 9, 0x80}, false},
+		{"no CA", OIDBasicConstraints, []byte{0x30, 0}, true},
+		{"CA", OIDBasicConstraints, []byte{0x30, 3, 1, 1, 0xff}, true},
+		{"CA with a path length", OIDBasicConstraints, []byte{0x30, 6, 1, 1, 0xff, 2, 1, 1}, true},
+		{"explicitly no CA", OIDBasicConstraints, []byte{0x30, 3, 1, 1, 0}, false},
+		{"half a CA", OIDBasicConstraints, []byte{0x30, 3, 1, 1, 1}, false},
+		{"nothing", OIDBasicConstraints, nil, false},
+		{"digitalSignature", OIDKeyUsage, []byte{3, 2, 7, 0x80}, true},
+		{"two usages", OIDKeyUsage, []byte{3, 2, 6, 0xc0}, true},
+		{"bits at the end", OIDKeyUsage, []byte{3, 2, 0, 0x80}, false},
+		{"no bit", OIDKeyUsage, []byte{3, 1, 0}, false},
+		{"nine unused bits", OIDKeyUsage, []byte{3, 2, 9, 0x80}, false},
 		{"key identifier", oidSubjectKeyID, []byte{4, 1, 'k'}, true},
 		{"key identifier and more", oidSubjectKeyID, []byte{4, 1, 'k', 5, 0}, false},
 		{"issuer's key identifier", oidAuthorityKeyID, []byte{0x30, 3, 0x80, 1, 'k'}, true},
@@ -171,11 +185,15 @@ func TestLooseExtensions(t *testing.T) {
 }
 
 func FuzzStrictDER(f *testing.F) {
-	for _, seed := range [][]byte{awsNitroRoot, {0x30, 0x03, 0x02, 0x01, 0x00}, {0x30, 0x82, 0x00, 0x00}} {
+	root, err := os.ReadFile("../../roots/aws-nitro-enclaves-g1.der")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range [][]byte{root, {0x30, 0x03, 0x02, 0x01, 0x00}, {0x30, 0x82, 0x00, 0x00}} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, der []byte) {
-		c, err := parseCertificate(der)
+		c, err := parse(der)
 		if err != nil {
 			return
 		}
