@@ -139,6 +139,7 @@ func (c chaos) play(conn conntest.Duplex, out, in half) (e chaosEnd) {
 // Whatever ends do to each other, no byte is invented, reordered or repeated, and of
 // streams that both ends ended none is missing.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	connections := 300
 	if testing.Short() || raceEnabled {
 		connections = 100

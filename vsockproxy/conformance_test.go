@@ -38,6 +38,7 @@ func conform(t *testing.T, listen func(t *testing.T) (net.Listener, func() (net.
 
 // Connections of both ends behave as net.Conn promises.
 func TestConnConformance(t *testing.T) {
+	t.Parallel()
 	eachTransport(t, func(t *testing.T, tr transport) {
 		conform(t, func(t *testing.T) (net.Listener, func() (net.Conn, error)) {
 			l, e := tr.listen(t)
@@ -48,6 +49,7 @@ func TestConnConformance(t *testing.T) {
 
 // So do those from which a PROXY header was taken.
 func TestProxyV2Conformance(t *testing.T) {
+	t.Parallel()
 	eachTransport(t, func(t *testing.T, tr transport) {
 		conform(t, func(t *testing.T) (net.Listener, func() (net.Conn, error)) {
 			l, e := tr.listen(t)
@@ -64,6 +66,7 @@ func TestProxyV2Conformance(t *testing.T) {
 
 // So do those for which a proxy was asked by CONNECT, all the way through it.
 func TestConnectConformance(t *testing.T) {
+	t.Parallel()
 	eachTransport(t, func(t *testing.T, tr transport) {
 		conform(t, func(t *testing.T) (net.Listener, func() (net.Conn, error)) {
 			target := mustListen(t, TCP("127.0.0.1:0"))

@@ -89,6 +89,7 @@ func brittle(t *testing.T, tr transport, where string, p *Proxy) (r *running, co
 
 // What drain and idle timeouts do to a connection may panic in it.
 func TestPanicsOfCutsAreContained(t *testing.T) {
+	t.Parallel()
 	eachTransport(t, func(t *testing.T, tr transport) {
 		for _, where := range []string{"SetLinger", "Close", "CloseWrite", "SetDeadline"} {
 			t.Run(where, func(t *testing.T) {
@@ -138,7 +139,9 @@ func TestPanicsOfCutsAreContained(t *testing.T) {
 // A proxy that accepts nothing because it is full learns that its listener is gone
 // although none of its connections ends.
 func TestListenerClosedAtTheLimit(t *testing.T) {
+	t.Parallel()
 	eachTransport(t, func(t *testing.T, tr transport) {
+		t.Parallel()
 		if tr.name == "vsock" {
 			t.Skip("package vsock does not tell whether a listener is closed")
 		}

@@ -125,6 +125,7 @@ func TestHTTPServerShutdown(t *testing.T) {
 // The server's own time limits hold for clients that are slow at anything: TLS, the
 // request, or the time after it.
 func TestHTTPServerTimeouts(t *testing.T) {
+	t.Parallel()
 	eachServer(t, func(t *testing.T, start func(http.HandlerFunc, func(*http.Server)) (*httptest.Server, func() (net.Conn, error))) {
 		server, dial := start(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "answer") }, func(s *http.Server) {
 			s.ReadHeaderTimeout = 200 * time.Millisecond

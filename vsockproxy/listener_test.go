@@ -70,6 +70,7 @@ func TestLiveSocketIsLeftAlone(t *testing.T) {
 // Whoever finds a stale socket must not remove the one that another Listen has
 // meanwhile put in its place.
 func TestListenRaces(t *testing.T) {
+	t.Parallel()
 	needSocketLock(t)
 	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
 		for _, stale := range []bool{true, false} {

@@ -302,6 +302,7 @@ var (
 )
 
 func TestLyingParent(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	certificate := ca.issue(t, "kms.example", time.Now().Add(time.Hour))
 	for _, test := range []struct {

@@ -291,6 +291,7 @@ func TestRoutesCarryHalfClose(t *testing.T) {
 // Both ends send at once, and the proxy sees it in pieces of all sizes: every byte
 // arrives, in order, both ways.
 func TestRoutesCarryEveryByte(t *testing.T) {
+	t.Parallel()
 	const size, conns = 1 << 20, 4
 	eachRoute(t, func(t *testing.T, begin func(*testing.T, *Proxy, func(conntest.Duplex)) *routed) {
 		exchange := func(conn conntest.Duplex, preface []byte, seed uint64) (sent, received [32]byte) {
@@ -587,6 +588,7 @@ func TestMaxConnsPerCIDOverVsock(t *testing.T) {
 
 // A connection that is never idle ends all the same.
 func TestMaxLifetime(t *testing.T) {
+	t.Parallel()
 	eachRoute(t, func(t *testing.T, begin func(*testing.T, *Proxy, func(conntest.Duplex)) *routed) {
 		gone := make(chan error, 1)
 		r := begin(t, &Proxy{MaxLifetime: 20 * time.Millisecond}, func(conn conntest.Duplex) {
