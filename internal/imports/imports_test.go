@@ -24,6 +24,7 @@ var testSupport = []string{
 	module + "/internal/imports",
 	module + "/internal/vectors",
 	module + "/internal/vectors/generate",
+	module + "/internal/programtest",
 	module + "/internal/testkeys",
 	module + "/internal/testkeys/generate",
 	module + "/internal/e2e",
