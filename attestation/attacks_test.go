@@ -9,10 +9,11 @@ import (
 )
 
 // The attacks on documents, one by one, are in testdata/vectors. Here is what
-// must hold for all documents, and what a vector can't say.
+// must hold for all documents, and what a vector cannot say.
 
 // Every byte of a document is signed or fixed: no change may go unnoticed.
 func TestEveryByteCounts(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	v, raw := e.verifier(t), e.attest(t)
 	for i := range raw {
@@ -29,6 +30,7 @@ func TestEveryByteCounts(t *testing.T) {
 
 // No beginning of a document is one.
 func TestEveryTruncationIsRefused(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	v, raw := e.verifier(t), e.attest(t)
 	for n := range raw {
@@ -40,16 +42,18 @@ func TestEveryTruncationIsRefused(t *testing.T) {
 
 // An accepted document of a debug enclave says that it is one.
 func TestDebugModeIsTold(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{Debug: true})
 	e.policy.Measurements, e.policy.UnsafeAnyMeasurement = nil, true
 	e.policy.UnsafeAllowDebug = true
 	if doc := accepts(t, e.verifier(t), e.attest(t), expectNonce); !doc.Debug() {
-		t.Error("the document doesn't say that it is of a debug enclave")
+		t.Error("the document does not say that it is of a debug enclave")
 	}
 }
 
-// What wasn't compared isn't said to be checked.
+// What was not compared is not said to be checked.
 func TestCheckedTellsWhatWasCompared(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	checked := accepts(t, e.verifier(t), e.attest(t), attestation.Expect{UnsafeAnyNonce: true}).Checked
 	if checked.Nonce || checked.UserData || checked.PublicKey {

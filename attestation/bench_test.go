@@ -36,7 +36,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// BenchmarkVerifyParallel shows that verifications with a warm cache don't wait
+// BenchmarkVerifyParallel shows that verifications with a warm cache do not wait
 // for each other: its time per operation falls with the number of cores.
 func BenchmarkVerifyParallel(b *testing.B) {
 	e := newEnclave(b, nsmtest.Options{})

@@ -13,7 +13,7 @@ import (
 // certificates, under exactly which certificates above them, were found
 // rightly signed.
 //
-// It can't make anything valid that isn't: the key is a hash over the whole
+// It cannot make anything valid that is not: the key is a hash over the whole
 // path from the root, and what depends on time, place or policy is checked on
 // every call all the same. It takes in certificates only from documents that
 // were accepted, and it is bounded, since every AWS customer can have valid
@@ -42,18 +42,14 @@ type CacheStats struct {
 	// Hits and Misses count certificates, not documents: a document has four
 	// below its root.
 	Hits, Misses uint64
-	// Entries is how many certificates are held now, at most MaxCacheEntries
-	// and one more for each call of Verify that is adding some at this moment.
+	// Entries counts the certificates held now: at most MaxCacheEntries, and one
+	// more for each concurrent call of Verify.
 	Entries int
 }
 
-// MaxCacheEntries bounds the number of certificates that a Verifier remembers,
-// each of some 4 KB in memory.
-const MaxCacheEntries = 2048
-
 // cache holds two generations, so that bounding it needs neither a list nor a
 // lock on the path of a hit: when the young one is full, it becomes the old
-// one, and what isn't used again goes with the next change.
+// one, and what is not used again goes with the next change.
 type cache struct {
 	young, old   atomic.Pointer[generation]
 	turning      sync.Mutex

@@ -13,8 +13,9 @@ func numberedKey(caller, i int) (key cacheKey) {
 	return key
 }
 
-// A flood of other certificates doesn't push out one that is in use.
+// A flood of other certificates does not push out one that is in use.
 func TestCacheKeepsWhatIsUsed(t *testing.T) {
+	t.Parallel()
 	c := newCache()
 	used := cacheKey{0xff}
 	c.insert(used, &x509.Certificate{})
@@ -30,6 +31,7 @@ func TestCacheKeepsWhatIsUsed(t *testing.T) {
 }
 
 func TestCacheIsBounded(t *testing.T) {
+	t.Parallel()
 	c := newCache()
 	const callers = 4
 	var wg sync.WaitGroup
@@ -48,6 +50,7 @@ func TestCacheIsBounded(t *testing.T) {
 }
 
 func TestNilCache(t *testing.T) {
+	t.Parallel()
 	var c *cache
 	c.remember([]cacheEntry{{cacheKey{}, &x509.Certificate{}}})
 	if c.lookup(cacheKey{}) != nil || c.stats() != (CacheStats{}) {

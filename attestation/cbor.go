@@ -7,11 +7,11 @@ import (
 )
 
 // A general CBOR decoder forgives: it folds the case of names, takes lengths
-// in any width and indefinite items anywhere, and can't tell the caller where
+// in any width and indefinite items anywhere, and cannot tell the caller where
 // it stood. Documents have one fixed shape, so they are read by this strict
 // reader instead, one item at a time and never deeper than the shape goes.
 
-// CBOR major types (RFC 8949 section 3.1).
+// CBOR major types (RFC 8949, section 3.1).
 const (
 	majorUint   = 0
 	majorNegint = 1
@@ -92,7 +92,7 @@ func (r *reader) head(field string) (item, error) {
 	for _, b := range r.data[r.pos+1 : r.pos+1+width] {
 		it.arg = it.arg<<8 | uint64(b)
 	}
-	// RFC 8949 section 4.2.1: the argument in as few bytes as hold it. Any
+	// RFC 8949, section 4.2.1: the argument in as few bytes as hold it. Any
 	// other width would be a second way to write the same document.
 	shortest := width == 0 ||
 		width == 1 && it.arg >= 24 ||
@@ -103,7 +103,7 @@ func (r *reader) head(field string) (item, error) {
 		return item{}, r.malformed(field, "the number %d is not in its shortest form", it.arg)
 	}
 	if it.major == majorSimple && width > 0 {
-		return item{}, r.malformed(field, "floats and extended simple values don't belong here")
+		return item{}, r.malformed(field, "floats and extended simple values do not belong here")
 	}
 	r.pos += 1 + width
 	return it, nil
@@ -122,7 +122,7 @@ func (r *reader) expect(field string, major byte) (uint64, error) {
 	}
 	if it.indefinite {
 		r.pos = start
-		return 0, r.malformed(field, "an indefinite length doesn't belong here")
+		return 0, r.malformed(field, "an indefinite length does not belong here")
 	}
 	return it.arg, nil
 }
@@ -189,10 +189,7 @@ func (r *reader) utf8(field string, n uint64) ([]byte, error) {
 	return b, nil
 }
 
-// maxSkipDepth bounds how deep the value of an unknown field may nest.
-const maxSkipDepth = 4
-
-// skip passes over one item of a field that this version doesn't know. Tags,
+// skip passes over one item of a field that this version does not know. Tags,
 // floats, undefined and indefinite lengths are refused there too.
 func (r *reader) skip(field string, depth int) error {
 	it, err := r.head(field)
@@ -200,7 +197,7 @@ func (r *reader) skip(field string, depth int) error {
 		return err
 	}
 	if it.indefinite {
-		return r.malformed(field, "an indefinite length doesn't belong here")
+		return r.malformed(field, "an indefinite length does not belong here")
 	}
 	switch it.major {
 	case majorUint, majorNegint:
@@ -234,7 +231,7 @@ func (r *reader) skip(field string, depth int) error {
 		}
 		return nil
 	}
-	return fail(ReasonFieldType, field, "holds %v, which doesn't belong in a document", it)
+	return fail(ReasonFieldType, field, "holds %v, which does not belong in a document", it)
 }
 
 // skipMap passes over the entries of a map, whose keys must differ.

@@ -5,15 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
-	"encoding/asn1"
 	"time"
-)
 
-var (
-	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
-	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
-	oidSubjectKeyID     = asn1.ObjectIdentifier{2, 5, 29, 14}
-	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
+	"github.com/keyvouch/keyvouch/attestation/internal/strictder"
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
 // parseCertificate parses a certificate that keeps no reference to der.
@@ -22,8 +17,8 @@ func parseCertificate(der []byte) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, &Error{Reason: ReasonCertificateMalformed, Err: err}
 	}
-	if err := checkStrictDER(c); err != nil {
-		return nil, err
+	if part := strictder.Loose(c); part != "" {
+		return nil, fail(ReasonCertificateMalformed, "", "its %s has elements or bytes that do not belong there", part)
 	}
 	return c, nil
 }
@@ -42,7 +37,7 @@ func parseRoot(der []byte) (*x509.Certificate, error) {
 		return nil, err
 	}
 	if err := checkSignature(root, root); err != nil {
-		return nil, &Error{Reason: ReasonCertificateSignature, Detail: "isn't signed by itself", Err: err}
+		return nil, &Error{Reason: ReasonCertificateSignature, Detail: "is not signed by itself", Err: err}
 	}
 	return root, nil
 }
@@ -63,13 +58,13 @@ func checkCertificate(c *x509.Certificate, i, n int) error {
 	basicConstraintsCritical := false
 	for _, ext := range c.Extensions {
 		switch {
-		case ext.Id.Equal(oidBasicConstraints):
+		case ext.Id.Equal(strictder.OIDBasicConstraints):
 			basicConstraintsCritical = ext.Critical
-		case ext.Id.Equal(oidKeyUsage):
+		case ext.Id.Equal(strictder.OIDKeyUsage):
 		case ext.Critical:
 			// Go's parser calls some of these handled (name constraints), but
-			// this walk doesn't apply them.
-			return fail(ReasonCertificateExtension, "", "has the critical extension %v, which isn't understood", ext.Id)
+			// this walk does not apply them.
+			return fail(ReasonCertificateExtension, "", "has the critical extension %v, which is not understood", ext.Id)
 		}
 	}
 
@@ -80,7 +75,7 @@ func checkCertificate(c *x509.Certificate, i, n int) error {
 		case c.MaxPathLen > 0 || c.MaxPathLenZero:
 			return fail(ReasonCertificateUsage, "", "has a path length, which only a CA may have")
 		case c.KeyUsage&x509.KeyUsageDigitalSignature == 0:
-			return fail(ReasonCertificateUsage, "", "its key usage doesn't allow digital signatures")
+			return fail(ReasonCertificateUsage, "", "its key usage does not allow digital signatures")
 		}
 		return nil
 	}
@@ -89,19 +84,11 @@ func checkCertificate(c *x509.Certificate, i, n int) error {
 	case !c.BasicConstraintsValid || !c.IsCA || !basicConstraintsCritical:
 		return fail(ReasonCertificateUsage, "", "must have critical basic constraints that say it is a CA")
 	case c.KeyUsage&x509.KeyUsageCertSign == 0:
-		return fail(ReasonCertificateUsage, "", "its key usage doesn't allow signing certificates")
+		return fail(ReasonCertificateUsage, "", "its key usage does not allow signing certificates")
 	case (c.MaxPathLen > 0 || c.MaxPathLenZero) && below > c.MaxPathLen:
 		return fail(ReasonCertificateUsage, "", "allows %d CA certificates below it; there are %d", c.MaxPathLen, below)
 	}
 	return nil
-}
-
-// publicPoint returns a certificate's public key as it stands there: a point on
-// P-384, for a certificate that checkCertificate passed.
-func publicPoint(c *x509.Certificate) []byte {
-	_, spki, _, _ := nextDER(c.RawSubjectPublicKeyInfo)
-	_, bits, _, _ := nextDER(derElement(spki, 1))
-	return bits[min(1, len(bits)):] // after the count of unused bits, which is 0
 }
 
 func keyName(c *x509.Certificate) string {
@@ -129,14 +116,14 @@ func checkValidity(c *x509.Certificate, now, start time.Time) error {
 
 // checkLink checks that parent is who child says issued it. The signature
 // alone would prove that; the names keep a misordered bundle from being
-// reported as a forged one, and RFC 5280 section 6.1.3 demands it.
+// reported as a forged one, and RFC 5280, section 6.1.3 demands it.
 func checkLink(parent, child *x509.Certificate) error {
 	if !bytes.Equal(child.RawIssuer, parent.RawSubject) {
 		return fail(ReasonCertificateIssuer, "", "names as issuer %s, but above it in the bundle stands %s",
-			shortText(child.Issuer.CommonName), shortText(parent.Subject.CommonName))
+			errtext.Quote(child.Issuer.CommonName), errtext.Quote(parent.Subject.CommonName))
 	}
 	if len(child.AuthorityKeyId) > 0 && len(parent.SubjectKeyId) > 0 && !bytes.Equal(child.AuthorityKeyId, parent.SubjectKeyId) {
-		return fail(ReasonCertificateIssuer, "", "names an issuing key that isn't the key of the certificate above it")
+		return fail(ReasonCertificateIssuer, "", "names an issuing key that is not the key of the certificate above it")
 	}
 	return nil
 }

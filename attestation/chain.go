@@ -3,8 +3,34 @@ package attestation
 import (
 	"bytes"
 	"crypto/x509"
+	_ "embed"
+	"fmt"
 	"time"
+
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
+
+// awsNitroRoot is the certificate that AWS publishes as AWS_NitroEnclaves_Root-G1.
+//
+//go:embed roots/aws-nitro-enclaves-g1.der
+var awsNitroRoot []byte
+
+// AWSNitroRootSHA256 is the SHA-256 of the AWS Nitro root certificate's DER in
+// hexadecimal, for comparison with other sources.
+const AWSNitroRootSHA256 = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
+
+// AWSNitroRoot returns the root of AWS's commercial partition for Nitro Enclaves and
+// NitroTPMs: CN=aws.nitro-enclaves, P-384, valid from 2019-10-28 to 2049-10-28. A
+// [Policy] without Roots trusts it alone; list it to trust another root beside it.
+// Each call returns a new value.
+func AWSNitroRoot() *x509.Certificate {
+	root, err := x509.ParseCertificate(awsNitroRoot)
+	if err != nil {
+		// The bytes are compiled in and a test parses them.
+		panic(fmt.Sprintf("attestation: the embedded AWS Nitro root: %v", err))
+	}
+	return root
+}
 
 // verifyChain walks from the pinned root down the CA bundle to the target
 // certificate and returns the path, root first. It also returns what the cache
@@ -66,8 +92,9 @@ func (v *Verifier) verifyChain(p *payload, now, start time.Time) ([]*x509.Certif
 		}
 	}
 	for i := known; i < len(path); i++ {
-		if err := v.checkSignature(path[i-1], path[i]); err != nil {
-			return nil, nil, &Error{Reason: ReasonCertificateSignature, Field: pathField(i, len(path)), Detail: "isn't signed by the certificate above it", Err: err}
+		v.signatures.Add(1)
+		if err := checkSignature(path[i-1], path[i]); err != nil {
+			return nil, nil, &Error{Reason: ReasonCertificateSignature, Field: pathField(i, len(path)), Detail: "is not signed by the certificate above it", Err: err}
 		}
 	}
 	// Only of certificates that an authority issued: what a forger writes is
@@ -75,7 +102,7 @@ func (v *Verifier) verifyChain(p *payload, now, start time.Time) ([]*x509.Certif
 	if v.policy.Revoked != nil {
 		for i, c := range path[1:] {
 			if v.policy.Revoked(c) {
-				return nil, nil, fail(ReasonCertificateRevoked, pathField(i+1, len(path)), "serial number %x of %s is revoked", c.SerialNumber, shortText(c.Issuer.CommonName))
+				return nil, nil, fail(ReasonCertificateRevoked, pathField(i+1, len(path)), "serial number %x of %s is revoked", c.SerialNumber, errtext.Quote(c.Issuer.CommonName))
 			}
 		}
 	}
@@ -119,9 +146,9 @@ func subjectHint(der []byte) string {
 	case err != nil:
 		return ""
 	case c.Subject.CommonName == awsCommonName:
-		return ": it bears AWS's name but isn't AWS's root; it is forged, or a test's that isn't in Policy.Roots"
+		return ": it bears AWS's name but is not AWS's root; it is forged, or a test's that is not in Policy.Roots"
 	}
-	return ": it calls itself " + shortText(c.Subject.CommonName) + "; if that is a partition of AWS, its root must be in Policy.Roots"
+	return ": it calls itself " + errtext.Quote(c.Subject.CommonName) + "; if that is a partition of AWS, its root must be in Policy.Roots"
 }
 
 // awsCommonName is the subject's common name in the root of AWS's commercial

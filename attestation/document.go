@@ -1,16 +1,17 @@
 package attestation
 
 import (
+	"crypto"
 	"crypto/x509"
 	"slices"
 	"time"
 )
 
-// Platform tells what made a document.
+// Platform is what made a document.
 type Platform int
 
-// The platforms. One's documents are never accepted for the other's: they
-// are signed under the same root, but their PCRs mean different things.
+// The platforms. A document of one is never accepted for the other: both have the
+// same root, but their PCRs have different meanings.
 const (
 	// PlatformEnclave is a Nitro Enclave, whose NSM measured its image.
 	PlatformEnclave Platform = iota
@@ -50,16 +51,16 @@ type Claims struct {
 	Platform Platform
 	// Timestamp is when the document was made, in UTC with milliseconds.
 	Timestamp time.Time
-	// PCRs holds the registers by index, 0 to 31. A register that isn't in
-	// the document isn't in the map: test for presence, since the zero PCR is
-	// a value as well. An enclave can extend PCR16 and above as it likes until
-	// it locks them, so trust these only if you trust the image.
+	// PCRs holds the registers by index, 0 to 31. Test for presence: a register
+	// that is not in the document is not in the map, and zero is a valid value.
+	// An enclave can extend PCR16 and above until it locks them. Trust these only
+	// if you trust the image.
 	PCRs map[int]PCR
-	// PublicKey, UserData and Nonce are what the enclave's program passed to
-	// the NSM, at most MaxFieldSize bytes each; nil if it passed nothing. They
-	// are opaque: the NSM signs whatever the program hands it.
+	// PublicKey, UserData and Nonce are what the enclave's program passed to the
+	// NSM, at most MaxFieldSize bytes each; nil if nothing. The NSM signs them
+	// without looking at them.
 	PublicKey, UserData, Nonce []byte
-	// UnknownFields names fields that this version doesn't know, at most
+	// UnknownFields names fields that this version does not know, at most
 	// MaxUnknownFields; none in any document known today.
 	UnknownFields []string
 }
@@ -79,9 +80,8 @@ func (c *Claims) Debug() bool {
 	return true
 }
 
-// Document is an attestation document that was verified. Only
-// [Verifier.Verify] makes one, and never beside an error. It shares nothing with
-// the verifier or with other documents.
+// Document is a verified attestation document. Only [Verifier.Verify] makes one, and
+// never beside an error. It shares no memory with the verifier or other documents.
 type Document struct {
 	Claims
 	// Checked says what was checked beyond form, chain and signature.
@@ -90,9 +90,9 @@ type Document struct {
 	chain [][]byte // root first
 }
 
-// Chain returns the certificates from the NSM's own, whose key signed the
-// document, up to the root. They are parsed anew on each call, so that what a
-// caller does to them has no effect on later verifications.
+// Chain returns the certificates from the NSM's own, whose key signed the document,
+// up to the root. Each call parses them again, so changing them affects no later
+// verification.
 func (d *Document) Chain() []*x509.Certificate {
 	var chain []*x509.Certificate
 	for _, der := range slices.Backward(d.chain) {
@@ -105,7 +105,7 @@ func (d *Document) Chain() []*x509.Certificate {
 	return chain
 }
 
-// Checked says what a successful verification rested on, for logs and audits.
+// Checked records what a successful verification compared, for logs and audits.
 type Checked struct {
 	// At is the time for which the document was judged.
 	At time.Time
@@ -122,8 +122,8 @@ type Checked struct {
 	Nonce, UserData, PublicKey bool
 }
 
-// Unverified is what some bytes claim to be. Nothing about it is checked but
-// its form: anyone can make one that says anything.
+// Unverified is what a document claims. Only its form is checked: anyone can make
+// one that says anything.
 type Unverified struct {
 	Claims
 	// Certificate is the DER of the certificate whose key is claimed to have
@@ -133,21 +133,19 @@ type Unverified struct {
 	CABundle [][]byte
 }
 
-// ParseUnverified reads a document without verifying it, for looking at only:
-// in a debugger, in a log, in an error message. Never decide by it; use
-// [Verifier.Verify], which needs no parsing first.
-//
-// Errors are of type *Error.
+// ParseUnverified reads a document without verifying it, for debuggers, logs and
+// error messages. Do not decide by it: use [Verifier.Verify], which needs no parsing
+// first. The error is an [*Error].
 func ParseUnverified(raw []byte) (*Unverified, error) {
 	_, p, err := parse(raw)
 	if err != nil {
-		return nil, err
+		return nil, named("ParseUnverified", err)
 	}
 	return &Unverified{Claims: p.Claims, Certificate: p.certificate, CABundle: p.cabundle}, nil
 }
 
 // parse decodes envelope and payload. What it returns shares no memory with
-// raw, so that a caller who changes raw meanwhile can't change what is judged.
+// raw, so that a caller who changes raw meanwhile cannot change what is judged.
 func parse(raw []byte) (envelope, *payload, error) {
 	if len(raw) <= MaxDocumentSize {
 		raw = append([]byte(nil), raw...)
@@ -161,4 +159,26 @@ func parse(raw []byte) (envelope, *payload, error) {
 		return envelope{}, nil, err
 	}
 	return e, p, nil
+}
+
+// ParsePublicKey reads PublicKey as DER of a SubjectPublicKeyInfo (RFC 5280,
+// section 4.1; RSA, ECDSA, Ed25519 or X25519, as AWS KMS wants it for RSA) or
+// of a PKCS #1 RSAPublicKey (RFC 8017, appendix A.1.1), and returns the key as
+// crypto/x509 does. A raw key, such as 32 bytes of X25519, needs no parsing: use
+// PublicKey as it is.
+//
+// The caller judges the key's purpose and size. The error is an [*Error] with
+// [ReasonPublicKey].
+func (c *Claims) ParsePublicKey() (crypto.PublicKey, error) {
+	if len(c.PublicKey) == 0 {
+		return nil, named("ParsePublicKey", fail(ReasonPublicKey, fieldPublicKey, "is absent"))
+	}
+	key, err := x509.ParsePKIXPublicKey(c.PublicKey)
+	if err == nil {
+		return key, nil
+	}
+	if rsaKey, pkcs1Err := x509.ParsePKCS1PublicKey(c.PublicKey); pkcs1Err == nil {
+		return rsaKey, nil
+	}
+	return nil, &Error{Op: "ParsePublicKey", Reason: ReasonPublicKey, Field: fieldPublicKey, Detail: "is neither a SubjectPublicKeyInfo nor a PKCS #1 key", Err: err}
 }

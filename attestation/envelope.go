@@ -7,10 +7,12 @@ import (
 
 	"github.com/veraison/go-cose"
 
+	"github.com/keyvouch/keyvouch/attestation/internal/strictder"
+	"github.com/keyvouch/keyvouch/internal/errtext"
 	"github.com/keyvouch/keyvouch/internal/es384"
 )
 
-// tagSign1 is the CBOR tag of COSE_Sign1 (RFC 9052 section 2). NSMs leave it
+// tagSign1 is the CBOR tag of COSE_Sign1 (RFC 9052, section 2). NSMs leave it
 // out; AWS's text allows it.
 const tagSign1 = 18
 
@@ -47,7 +49,7 @@ func parseEnvelope(raw []byte) (envelope, error) {
 		return envelope{}, notSign1(err)
 	}
 	if !bytes.Equal(protected, protectedES384) {
-		return envelope{}, fail(ReasonAlgorithm, "protected header", "is %s, not %s, which is {1: -35} for ES384", shortHex(protected), hex.EncodeToString(protectedES384))
+		return envelope{}, fail(ReasonAlgorithm, "protected header", "is %s, not %s, which is {1: -35} for ES384", errtext.Hex(protected), hex.EncodeToString(protectedES384))
 	}
 
 	unprotected, err := r.expect("unprotected header", majorMap)
@@ -104,8 +106,8 @@ func (e envelope) verify(signer *x509.Certificate) error {
 		Payload:   e.payload,
 		Signature: e.signature,
 	}
-	if err := message.Verify(nil, es384.Verifier{Point: publicPoint(signer)}); err != nil {
-		return &Error{Reason: ReasonSignature, Field: "signature", Detail: "doesn't verify with the certificate's key: the document was altered or signed by another key", Err: err}
+	if err := message.Verify(nil, es384.Verifier{Point: strictder.PublicPoint(signer)}); err != nil {
+		return &Error{Reason: ReasonSignature, Field: "signature", Detail: "does not verify with the certificate's key: the document was altered or signed by another key", Err: err}
 	}
 	return nil
 }

@@ -1,17 +1,24 @@
 package attestation
 
-import "fmt"
+import (
+	"fmt"
 
-// Reason names the rule that a document, a policy or an expectation broke.
-// The strings are stable: log them, count them, compare them.
+	"github.com/keyvouch/keyvouch/internal/errtext"
+)
+
+// Reason names the rule that a document, a policy or an expectation broke. The
+// strings are stable.
 type Reason string
 
+// Error returns the Reason's string. errors.Is(err, ReasonNonce) asks for it.
+func (r Reason) Error() string { return string(r) }
+
 // Reasons about the envelope, the COSE_Sign1 structure around the payload
-// (RFC 9052 section 4.2).
+// (RFC 9052, section 4.2).
 const (
 	// ReasonDocumentSize: the input is empty or larger than MaxDocumentSize.
 	ReasonDocumentSize Reason = "document-size"
-	// ReasonMalformedCBOR: truncated CBOR, an integer or length that isn't in
+	// ReasonMalformedCBOR: truncated CBOR, an integer or length that is not in
 	// its shortest form, a reserved value, or an indefinite length anywhere
 	// but the payload map.
 	ReasonMalformedCBOR Reason = "malformed-cbor"
@@ -28,7 +35,7 @@ const (
 	ReasonPayloadSize Reason = "payload-size"
 	// ReasonSignatureSize: the signature is not 96 bytes.
 	ReasonSignatureSize Reason = "signature-size"
-	// ReasonSignature: the signature doesn't verify with the certificate's key.
+	// ReasonSignature: the signature does not verify with the certificate's key.
 	ReasonSignature Reason = "signature"
 )
 
@@ -47,9 +54,9 @@ const (
 	ReasonFieldUnknown Reason = "field-unknown"
 	// ReasonDigest: the digest is not "SHA384".
 	ReasonDigest Reason = "digest"
-	// ReasonTimestamp: the timestamp can't be milliseconds since 1970.
+	// ReasonTimestamp: the timestamp cannot be milliseconds since 1970.
 	ReasonTimestamp Reason = "timestamp"
-	// ReasonPCRs: no PCRs, too many, an index over 31, or a value that isn't
+	// ReasonPCRs: no PCRs, too many, an index over 31, or a value that is not
 	// 48 bytes; or both enclave and NitroTPM PCRs in one document.
 	ReasonPCRs Reason = "pcrs"
 )
@@ -62,18 +69,18 @@ const (
 	// ReasonUntrustedRoot: the first certificate of the bundle is not, byte
 	// for byte, a root that the verifier trusts.
 	ReasonUntrustedRoot Reason = "untrusted-root"
-	// ReasonCertificateMalformed: a certificate isn't an X.509 v3 certificate.
+	// ReasonCertificateMalformed: a certificate is not an X.509 v3 certificate.
 	ReasonCertificateMalformed Reason = "certificate-malformed"
-	// ReasonCertificateAlgorithm: a key that isn't P-384 or a signature
-	// algorithm that isn't ECDSA with SHA-384.
+	// ReasonCertificateAlgorithm: a key that is not P-384 or a signature
+	// algorithm that is not ECDSA with SHA-384.
 	ReasonCertificateAlgorithm Reason = "certificate-algorithm"
 	// ReasonCertificateUsage: basic constraints, path length or key usage
-	// don't allow the certificate's place in the chain.
+	// do not allow the certificate's place in the chain.
 	ReasonCertificateUsage Reason = "certificate-usage"
-	// ReasonCertificateExtension: a critical extension that isn't understood.
+	// ReasonCertificateExtension: a critical extension that is not understood.
 	ReasonCertificateExtension Reason = "certificate-extension"
 	// ReasonCertificateIssuer: the names or key identifiers of a certificate
-	// and the one above it don't match: wrong order or a foreign certificate.
+	// and the one above it do not match: wrong order or a foreign certificate.
 	ReasonCertificateIssuer Reason = "certificate-issuer"
 	// ReasonCertificateSignature: not signed by the certificate above it.
 	ReasonCertificateSignature Reason = "certificate-signature"
@@ -109,42 +116,38 @@ const (
 
 // Reasons that are the caller's own mistakes.
 const (
-	// ReasonInvalidPolicy: NewVerifier was given a policy that can't be meant.
+	// ReasonInvalidPolicy: NewVerifier was given a policy that cannot be meant.
 	ReasonInvalidPolicy Reason = "invalid-policy"
-	// ReasonInvalidExpectation: Verify was given an Expect that can't be meant.
+	// ReasonInvalidExpectation: Verify was given an Expect that cannot be meant.
 	ReasonInvalidExpectation Reason = "invalid-expectation"
 )
 
 // Error is the error of every function of this package.
 //
-// The text of a document that failed is not to be trusted, so Detail quotes
-// and shortens what it shows of it.
+// Detail quotes and shortens what it shows of a document, which is not to be trusted.
 type Error struct {
+	// Op is the function or method that failed, such as "Verify".
+	Op string
 	// Reason names the rule that was broken.
 	Reason Reason
 	// Field is the place: a field of the document ("pcrs[0]", "cabundle[2]"),
 	// or of the policy or expectation. Empty if it is the whole.
 	Field string
-	// Detail says what was seen, what was expected and, where there is one,
-	// the remedy.
+	// Detail says what was seen, what was expected and, if there is one, the remedy.
 	Detail string
 	// Err is the underlying error, or nil.
 	Err error
 }
 
-// Error says the reason, the place and the detail in one line.
+// Error returns one line: "attestation: Op: reason: field: detail: cause".
 func (e *Error) Error() string {
-	s := "attestation: " + string(e.Reason)
-	if e.Field != "" {
-		s += ": " + e.Field
-	}
-	if e.Detail != "" {
-		s += ": " + e.Detail
-	}
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
-	}
-	return s
+	return errtext.Join("attestation", e.Op, string(e.Reason), e.Field, e.Detail, e.Err)
+}
+
+// Is reports whether target is the error's [Reason].
+func (e *Error) Is(target error) bool {
+	r, ok := target.(Reason)
+	return ok && r == e.Reason
 }
 
 // Unwrap returns the underlying error, or nil.
@@ -163,21 +166,10 @@ func in(field string, err error) error {
 	return err
 }
 
-// maxShown bounds how much of an untrusted document an error repeats.
-const maxShown = 32
-
-func shortText(s string) string { return shorten(s, maxShown) }
-
-func shorten(s string, limit int) string {
-	if len(s) > limit {
-		return fmt.Sprintf("%q… (%d bytes)", s[:limit], len(s))
+// named puts the operation into an error that was made without knowing it.
+func named(op string, err error) error {
+	if e, ok := err.(*Error); ok && e.Op == "" {
+		e.Op = op
 	}
-	return fmt.Sprintf("%q", s)
-}
-
-func shortHex(b []byte) string {
-	if len(b) > maxShown {
-		return fmt.Sprintf("%x… (%d bytes)", b[:maxShown], len(b))
-	}
-	return fmt.Sprintf("%x", b)
+	return err
 }

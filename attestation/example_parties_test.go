@@ -108,7 +108,7 @@ func ExampleParseMeasurement() {
 	_, err = verifier.Verify(attestIn(device, nonce), attestation.Expect{Nonce: nonce})
 	fmt.Println(err)
 	// Output:
-	// attestation: untrusted-root: cabundle[0]: is no root that this verifier trusts: it bears AWS's name but isn't AWS's root; it is forged, or a test's that isn't in Policy.Roots
+	// attestation: Verify: untrusted-root: cabundle[0]: is no root that this verifier trusts: it bears AWS's name but is not AWS's root; it is forged, or a test's that is not in Policy.Roots
 }
 
 // An auditor looks at a document that was archived with the time of its receipt

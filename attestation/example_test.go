@@ -71,7 +71,7 @@ func ExampleNewVerifier_empty() {
 	_, err := attestation.NewVerifier(attestation.Policy{})
 	fmt.Println(err)
 	// Output:
-	// attestation: invalid-policy: Measurements: is empty, which would accept any enclave; give the PCRs that nitro-cli build-enclave printed, or set UnsafeAnyMeasurement
+	// attestation: NewVerifier: invalid-policy: Measurements: is empty, which would accept any enclave; give the PCRs that nitro-cli build-enclave printed, or set UnsafeAnyMeasurement
 }
 
 // Looking at a document without believing it.

@@ -1,8 +1,35 @@
 package attestation
 
-import "crypto/subtle"
+import (
+	"crypto/sha512"
+	"crypto/subtle"
+	"encoding/binary"
+	"time"
+)
 
-// validate reports an expectation that can't be meant.
+// Expect is what the caller demands of one document. [Verifier.Verify] refuses its
+// zero value: set Nonce or UnsafeAnyNonce.
+type Expect struct {
+	// Nonce is the value that the caller sent with its request, at most
+	// MaxFieldSize bytes. Use at least 16 random bytes, once, and keep them: a
+	// nonce read from the document or received from the enclave proves nothing.
+	Nonce []byte
+	// UnsafeAnyNonce accepts any nonce or none. A document can then be replayed
+	// until it is older than the policy's MaxAge. Use it where something else in
+	// the document is bound to this exchange, such as a public key whose private
+	// half the peer proves to hold. It excludes Nonce.
+	UnsafeAnyNonce bool
+	// UserData and PublicKey are compared byte for byte. An empty value demands an
+	// empty or absent field. A nil value is not compared: the caller judges the
+	// field of the Document.
+	UserData, PublicKey []byte
+	// At replaces the clock's time, without any skew, to audit a document of the
+	// past. Certificates that have expired since are accepted, and so are keys
+	// that have leaked since. Zero means the clock's time.
+	At time.Time
+}
+
+// validate reports an expectation that cannot be meant.
 func (e *Expect) validate() error {
 	switch {
 	case e.Nonce == nil && !e.UnsafeAnyNonce:
@@ -45,4 +72,34 @@ func (e *Expect) judge(c *Claims) error {
 		return fail(f.reason, f.field, "is not the expected value (%d bytes in the document, %d expected)", len(f.got), len(f.want))
 	}
 	return nil
+}
+
+// BindingSize is the size of what Binding returns, in bytes.
+const BindingSize = sha512.Size384
+
+// Binding hashes several values into one for a document's user data, so that the
+// document vouches for all of them. The enclave fills the request's UserData with it,
+// the relying party Expect.UserData, both from the same values.
+//
+// Give each protocol its own purpose. Each value is hashed after its length, so that
+// bytes cannot move from one value to the next and no list is a prefix of another:
+//
+//	SHA-384( n ‖ len(purpose) ‖ purpose ‖ len(value 1) ‖ value 1 ‖ … ‖ value n )
+//
+// with n and the lengths as 8 bytes, big-endian.
+func Binding(purpose string, values ...[]byte) []byte {
+	h := sha512.New384()
+	number := func(n int) {
+		var b [8]byte
+		binary.BigEndian.PutUint64(b[:], uint64(n))
+		h.Write(b[:])
+	}
+	number(len(values))
+	number(len(purpose))
+	h.Write([]byte(purpose))
+	for _, v := range values {
+		number(len(v))
+		h.Write(v)
+	}
+	return h.Sum(nil)
 }

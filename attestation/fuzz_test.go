@@ -117,7 +117,7 @@ func checkParse(t *testing.T, raw []byte) {
 		t.Fatalf("read as %+v, by another decoder as %+v", u, other)
 	}
 	if again := rewritten(t, payload, true); !bytes.Equal(again, payload) {
-		t.Fatalf("accepted a payload that isn't written in the shortest way:\n%x\n%x", payload, again)
+		t.Fatalf("accepted a payload that is not written in the shortest way:\n%x\n%x", payload, again)
 	}
 }
 
@@ -169,7 +169,7 @@ func rewritten(t *testing.T, item []byte, outermost bool) []byte {
 // FuzzVerify alters the one document that would be accepted, at a place and by
 // bytes of the fuzzer's choice. Whatever is accepted must be the document itself,
 // but for a tag 18 before it. (The document is another in each process, since
-// its keys are, so it can't be the fuzzer's input.)
+// its keys are, so it cannot be the fuzzer's input.)
 func FuzzVerify(f *testing.F) {
 	e := newEnclave(f, nsmtest.Options{})
 	v, raw := e.verifier(f), e.attest(f)

@@ -26,16 +26,24 @@ const (
 	MaxPCRs = 32
 	// MaxModuleIDSize bounds module_id.
 	MaxModuleIDSize = 256
-	// MaxUnknownFields bounds how many fields that this version doesn't know
-	// a document may have.
+	// MaxUnknownFields bounds the fields that this version does not know.
 	MaxUnknownFields = 8
 
+	// MaxCacheEntries bounds the certificates that a Verifier remembers, of some
+	// 4 KB each in memory.
+	MaxCacheEntries = 2048
+
+	// maxNameSize bounds the name of a field.
+	maxNameSize = 64
+	// maxSkipDepth bounds how deep the value of an unknown field may nest.
+	maxSkipDepth = 4
+
 	// SignatureSize is the size of an ES384 signature, r and s of 48 bytes
-	// each (RFC 9053 section 2.1).
+	// each (RFC 9053, section 2.1).
 	SignatureSize = es384.SignatureSize
 )
 
-// Durations that count where a Policy leaves them zero.
+// Defaults of a Policy.
 const (
 	// DefaultMaxAge bounds a document's age.
 	DefaultMaxAge = 5 * time.Minute
@@ -45,3 +53,7 @@ const (
 	// maxMaxSkew bounds Policy.MaxSkew: a clock that is further off is wrong.
 	maxMaxSkew = time.Hour
 )
+
+// MaxMeasurementSize bounds the JSON of a measurement in bytes. nitro-cli prints some
+// 500, and with an image's metadata some 10,000.
+const MaxMeasurementSize = 1 << 20

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/hex"
@@ -17,20 +16,23 @@ import (
 
 	"github.com/keyvouch/keyvouch/attestation"
 	"github.com/keyvouch/keyvouch/internal/realdoc"
+	"github.com/keyvouch/keyvouch/internal/testkeys"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
 )
 
 func TestInstancePCR(t *testing.T) {
+	t.Parallel()
 	for _, e := range realdoc.Manifest(t, filepath.Join(realdoc.Fixtures(t), "attestation")) {
 		instance, _, ok := strings.Cut(e.ModuleID, "-enc")
 		if ok && attestation.InstancePCR(instance).String() != e.PCRs[attestation.PCRInstance] {
-			t.Errorf("%s: PCR4 isn't that of %s", e.File, instance)
+			t.Errorf("%s: PCR4 is not that of %s", e.File, instance)
 		}
 	}
 }
 
 func TestMeasuredPCRs(t *testing.T) {
+	t.Parallel()
 	const role, instance = "arn:aws:iam::111122223333:role/parent", "i-0123456789abcdef0"
 	e := newEnclave(t, nsmtest.Options{RoleARN: role, InstanceID: instance})
 	if got := attestation.RolePCR(role); got != e.PCR(attestation.PCRRole) {
@@ -52,6 +54,7 @@ const (
 )
 
 func TestParseMeasurement(t *testing.T) {
+	t.Parallel()
 	a, _ := attestation.ParsePCR(hexA)
 	b, _ := attestation.ParsePCR(hexB)
 	for _, c := range []struct {
@@ -115,6 +118,7 @@ func TestParseMeasurement(t *testing.T) {
 }
 
 func TestParseMeasurementOfNothing(t *testing.T) {
+	t.Parallel()
 	for _, text := range []string{"", "\n"} {
 		_, err := attestation.ParseMeasurement([]byte(text))
 		hasReason(t, err, attestation.ReasonInvalidPolicy)
@@ -146,6 +150,7 @@ func FuzzParseMeasurement(f *testing.F) {
 }
 
 func TestBinding(t *testing.T) {
+	t.Parallel()
 	// From another implementation:
 	//	python3 -c 'import hashlib,struct; n=lambda x: struct.pack(">Q",x); f=lambda b: n(len(b))+b
 	//	print(hashlib.sha384(n(2)+f(b"tls")+f(b"a")+f(b"bc")).hexdigest())'
@@ -175,10 +180,8 @@ func TestBinding(t *testing.T) {
 }
 
 func TestParsePublicKey(t *testing.T) {
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	rsaKey := testkeys.RSA(2048, 0)
 	ed, _, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)

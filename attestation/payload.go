@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
 // The fields of a document, by their names on the wire (attestation_process.md
@@ -29,9 +31,6 @@ var knownFields = [...]string{
 
 // digestSHA384 is the only digest there is.
 const digestSHA384 = "SHA384"
-
-// maxNameSize bounds the name of a field.
-const maxNameSize = 64
 
 // A timestamp below this (2017-07-14, before there were enclaves) can only
 // be seconds; one above the other bound (the year 10000) is none.
@@ -132,16 +131,16 @@ func (p *payload) field(r *reader, name string, seen *[len(knownFields)]bool) (e
 }
 
 // unknown passes over a field that a later NSM may have added, so that the
-// addition doesn't stop every verifier in the field at once.
+// addition does not stop every verifier in the field at once.
 func (p *payload) unknown(r *reader, name string) error {
 	for _, k := range knownFields {
 		if strings.EqualFold(k, name) {
-			return fail(ReasonFieldUnknown, "payload", "the field %s differs from %s only by case", shortText(name), k)
+			return fail(ReasonFieldUnknown, "payload", "the field %s differs from %s only by case", errtext.Quote(name), k)
 		}
 	}
 	for _, u := range p.UnknownFields {
 		if strings.EqualFold(u, name) {
-			return fail(ReasonFieldDuplicate, "payload", "the field %s occurs twice", shortText(name))
+			return fail(ReasonFieldDuplicate, "payload", "the field %s occurs twice", errtext.Quote(name))
 		}
 	}
 	if len(p.UnknownFields) == MaxUnknownFields {
@@ -154,7 +153,7 @@ func (p *payload) unknown(r *reader, name string) error {
 func (p *payload) digest(r *reader) error {
 	s, err := r.text(fieldDigest, 1, maxNameSize)
 	if err == nil && s != digestSHA384 {
-		err = fail(ReasonDigest, fieldDigest, "is %s, not %q", shortText(s), digestSHA384)
+		err = fail(ReasonDigest, fieldDigest, "is %s, not %q", errtext.Quote(s), digestSHA384)
 	}
 	return err
 }
@@ -169,7 +168,7 @@ func (p *payload) timestamp(r *reader) error {
 		if ms >= minTimestampMillis/1000 && ms < maxTimestampMillis/1000 {
 			hint = "; it looks like seconds"
 		}
-		return fail(ReasonTimestamp, fieldTimestamp, "is %d, which can't be milliseconds since 1970%s", ms, hint)
+		return fail(ReasonTimestamp, fieldTimestamp, "is %d, which cannot be milliseconds since 1970%s", ms, hint)
 	}
 	p.Timestamp = time.UnixMilli(int64(ms)).UTC()
 	return nil

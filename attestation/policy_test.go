@@ -16,6 +16,7 @@ import (
 )
 
 func TestAWSNitroRoot(t *testing.T) {
+	t.Parallel()
 	root := attestation.AWSNitroRoot()
 	sum := sha256.Sum256(root.Raw)
 	if got := hex.EncodeToString(sum[:]); got != attestation.AWSNitroRootSHA256 {
@@ -30,6 +31,7 @@ func TestAWSNitroRoot(t *testing.T) {
 }
 
 func TestInvalidPolicies(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	chain, err := e.Chain()
 	if err != nil {
@@ -72,7 +74,7 @@ func TestInvalidPolicies(t *testing.T) {
 		{"no roots", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{}}, "Roots"},
 		{"nil root", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{nil}}, "Roots[0]"},
 		{"empty root", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{{}}}, "Roots[0]"},
-		{"root isn't self-signed", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{instance}}, "Roots[0]"},
+		{"root is not self-signed", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{instance}}, "Roots[0]"},
 		{"leaf as root", attestation.Policy{Measurements: []attestation.Measurement{good}, Roots: []*x509.Certificate{e.Root(), leaf}}, "Roots[1]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -88,6 +90,7 @@ func TestInvalidPolicies(t *testing.T) {
 }
 
 func TestInvalidExpectations(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	v, raw := e.verifier(t), e.attest(t)
 	long := make([]byte, attestation.MaxFieldSize+1)
@@ -106,6 +109,7 @@ func TestInvalidExpectations(t *testing.T) {
 }
 
 func TestMeasurements(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{InstanceID: "i-0123456789abcdef0"})
 	raw := e.attest(t)
 	good, old := measurement("release", image), measurement("old", []byte("an old image"))
@@ -131,7 +135,7 @@ func TestMeasurements(t *testing.T) {
 		{"PCR4 too", []attestation.Measurement{with(good, 4, e.PCR(4))}, "release", ""},
 		{"another PCR4", []attestation.Measurement{with(good, 4, attestation.PCR{1})}, "", "PCR4 is"},
 		{"unsigned image demanded", []attestation.Measurement{with(good, 8, attestation.PCR{})}, "release", ""},
-		{"absent PCR isn't zero", []attestation.Measurement{with(good, 31, attestation.PCR{})}, "", "PCR31 is not in the document"},
+		{"absent PCR is not zero", []attestation.Measurement{with(good, 31, attestation.PCR{})}, "", "PCR31 is not in the document"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := e.policy
@@ -144,13 +148,14 @@ func TestMeasurements(t *testing.T) {
 			}
 			err := rejects(t, newVerifier(t, p), raw, expectNonce, attestation.ReasonMeasurement)
 			if !strings.Contains(err.Error(), c.says) {
-				t.Errorf("%q doesn't say %q", err, c.says)
+				t.Errorf("%q does not say %q", err, c.says)
 			}
 		})
 	}
 }
 
 func TestNullPCR(t *testing.T) {
+	t.Parallel()
 	for _, text := range []string{`{"PCRs": {"8": null}}`, `{"PCRs": {"8": 7}}`, `{"PCRs": {"8": ""}}`} {
 		var m struct{ PCRs map[int]attestation.PCR }
 		if err := json.Unmarshal([]byte(text), &m); !errors.Is(err, pcr.ErrSyntax) {
@@ -160,6 +165,7 @@ func TestNullPCR(t *testing.T) {
 }
 
 func TestZeroPCR12OfTPM(t *testing.T) {
+	t.Parallel()
 	newVerifier(t, attestation.Policy{
 		Platform:     attestation.PlatformNitroTPM,
 		Measurements: []attestation.Measurement{{PCRs: map[int]attestation.PCR{4: {1}, 7: {1}, 12: {}}}},
@@ -167,12 +173,14 @@ func TestZeroPCR12OfTPM(t *testing.T) {
 }
 
 func TestUnsafePartial(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	e.policy.Measurements = []attestation.Measurement{{PCRs: map[int]attestation.PCR{0: e.PCR(0)}, UnsafePartial: true}}
 	accepts(t, e.verifier(t), e.attest(t), expectNonce)
 }
 
 func TestPCRText(t *testing.T) {
+	t.Parallel()
 	want := attestation.PCR{0xab, 47: 0xcd}
 	text, err := json.Marshal(map[string]attestation.PCR{"PCR0": want})
 	if err != nil {

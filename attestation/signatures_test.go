@@ -10,8 +10,9 @@ import (
 )
 
 // TestSignatureCount counts the P-384 verifications that documents cost: one for
-// each certificate below the root that isn't known, and one for the document.
+// each certificate below the root that is not known, and one for the document.
 func TestSignatureCount(t *testing.T) {
+	t.Parallel()
 	clock := noon
 	now := func() time.Time { return clock }
 	e := newEnclave(t, nsmtest.Options{Clock: now})
@@ -65,36 +66,9 @@ func TestSignatureCount(t *testing.T) {
 	}
 }
 
-// No document, however made, costs more than one verification for each of its
-// certificates.
-func TestSignatureBound(t *testing.T) {
-	most := int64(0)
-	for _, file := range loadVectors(t) {
-		for _, vector := range file.Vectors {
-			v, err := vector.Verifier(file.Roots)
-			if err != nil {
-				continue // the policy is what is wrong with it
-			}
-			n := attestation.CountSignatures(v)
-			v.Verify(vector.Document, vector.Expect.Expect())
-			// The root's own signature isn't verified, the document's is.
-			certificates := int64(0)
-			if u, err := attestation.ParseUnverified(vector.Document); err == nil {
-				certificates = int64(len(u.CABundle)) + 1
-			}
-			if got := n.Load(); got > certificates {
-				t.Errorf("%s: %d verifications, with %d certificates", vector.Name, got, certificates)
-			}
-			most = max(most, n.Load())
-		}
-	}
-	if most != attestation.MaxCABundle+1 {
-		t.Errorf("the most expensive vector takes %d verifications, want %d", most, attestation.MaxCABundle+1)
-	}
-}
-
 // What the cache holds is still judged by the clock, the policy and its place.
 func TestCacheForgetsNothing(t *testing.T) {
+	t.Parallel()
 	clock := noon
 	revoked := false
 	e := newEnclave(t, nsmtest.Options{})
@@ -119,8 +93,9 @@ func TestCacheForgetsNothing(t *testing.T) {
 	accepts(t, v, raw, expectNonce)
 }
 
-// A forger's certificates aren't shown to the policy's Revoked.
+// A forger's certificates are not shown to the policy's Revoked.
 func TestRevokedIsAskedOfTheIssued(t *testing.T) {
+	t.Parallel()
 	asked := 0
 	e := newEnclave(t, nsmtest.Options{})
 	e.policy.Revoked = func(*x509.Certificate) bool { asked++; return false }
@@ -146,8 +121,9 @@ func TestRevokedIsAskedOfTheIssued(t *testing.T) {
 	}
 }
 
-// A document that isn't accepted leaves nothing in the cache.
+// A document that is not accepted leaves nothing in the cache.
 func TestCacheTakesNothingRefused(t *testing.T) {
+	t.Parallel()
 	pki := newPKI(t, nsmtest.PKIOptions{})
 	e := newEnclave(t, nsmtest.Options{PKI: pki})
 	other := newEnclave(t, nsmtest.Options{PKI: pki, Image: []byte("another image")})

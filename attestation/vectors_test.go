@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/internal/realdoc"
 	"github.com/keyvouch/keyvouch/internal/vectors"
 )
 
@@ -22,6 +24,7 @@ const maxVectorsFile = 900 << 10
 
 // TestVectors runs the published vectors.
 func TestVectors(t *testing.T) {
+	t.Parallel()
 	files := loadVectors(t)
 	runVectors(t, files)
 
@@ -46,18 +49,19 @@ func TestVectors(t *testing.T) {
 // TestGeneratedVectors runs vectors made this minute, which must be the
 // published ones but for their keys.
 func TestGeneratedVectors(t *testing.T) {
+	t.Parallel()
 	generated, err := vectors.Generate()
 	if err != nil {
 		t.Fatal(err)
 	}
 	runVectors(t, generated)
-	published, made := outlines(loadVectors(t)), outlines(generated)
+	known, made := outlines(loadVectors(t)), outlines(generated)
 	for _, line := range made {
-		if !slices.Contains(published, line) {
+		if !slices.Contains(known, line) {
 			t.Errorf("not published, or another way: %s", line)
 		}
 	}
-	for _, line := range published {
+	for _, line := range known {
 		if !slices.Contains(made, line) {
 			t.Errorf("no longer generated, or another way: %s", line)
 		}
@@ -68,8 +72,9 @@ func TestGeneratedVectors(t *testing.T) {
 }
 
 // TestEveryReasonHasAVector reads the reasons from the source, so that a new
-// one can't be forgotten here or in the README.
+// one cannot be forgotten here or in the README.
 func TestEveryReasonHasAVector(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile(vectorsDir + "/README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -89,57 +94,87 @@ func TestEveryReasonHasAVector(t *testing.T) {
 			t.Errorf("no vector has the reason %q", reason)
 		}
 		if !strings.Contains(string(readme), "`"+string(reason)+"`") {
-			t.Errorf("the README doesn't explain the reason %q", reason)
+			t.Errorf("the README does not explain the reason %q", reason)
 		}
 		t.Logf("%-26s %d", reason, count[reason])
 	}
 }
 
+// published holds the vectors' files, which every test only reads.
+var published = sync.OnceValues(func() ([]vectors.File, error) { return vectors.Load(vectorsDir) })
+
 func loadVectors(t *testing.T) []vectors.File {
 	t.Helper()
-	files, err := vectors.Load(vectorsDir)
+	files, err := published()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return files
 }
 
+// runVectors runs all vectors. No document, however made, costs more than one
+// verification for each of its certificates, and one of them costs the most there is.
 func runVectors(t *testing.T, files []vectors.File) {
 	t.Helper()
+	var mu sync.Mutex
+	most := int64(0)
 	t.Run("all", func(t *testing.T) {
 		for _, f := range files {
 			for _, v := range f.Vectors {
 				t.Run(f.Subject+"/"+v.Name, func(t *testing.T) {
 					t.Parallel()
-					runVector(t, f.Roots, &v)
+					got := runVector(t, f.Roots, &v)
+					mu.Lock()
+					defer mu.Unlock()
+					most = max(most, got)
 				})
 			}
 		}
 	})
+	if most != attestation.MaxCABundle+1 {
+		t.Errorf("the most expensive vector takes %d verifications, want %d", most, attestation.MaxCABundle+1)
+	}
 }
 
-func runVector(t *testing.T, roots [][]byte, v *vectors.Vector) {
+// runVector returns how many signatures the document cost.
+func runVector(t *testing.T, roots [][]byte, v *vectors.Vector) int64 {
+	verifier, err := v.Verifier(roots)
+	if err != nil {
+		// The policy is what is wrong with it.
+		if v.Result != vectors.Reject {
+			t.Fatal(err)
+		}
+		hasReason(t, err, v.Reason)
+		return 0
+	}
+	doc, err := verifier.Verify(v.Document, v.Expect.Expect())
+	got := attestation.CountSignatures(verifier).Load()
+	// The root's own signature is not verified, the document's is.
+	certificates := int64(0)
+	if u, err := attestation.ParseUnverified(v.Document); err == nil {
+		certificates = int64(len(u.CABundle)) + 1
+	}
+	if got > certificates {
+		t.Errorf("%d verifications, with %d certificates", got, certificates)
+	}
 	if v.Result == vectors.Reject {
-		doc, err := v.Verify(roots)
 		if doc != nil {
 			t.Error("a document came with the error")
 		}
 		hasReason(t, err, v.Reason)
-		return
+		return got
 	}
-	verifier, err := v.Verifier(roots)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Twice, the second time with what the cache remembers of the first.
-	for range 2 {
-		if doc := accepts(t, verifier, v.Document, v.Expect.Expect()); doc == nil {
-			t.Fatal("neither a document nor an error")
-		}
+	// Again, with what the cache remembers of the first time.
+	if again := accepts(t, verifier, v.Document, v.Expect.Expect()); doc == nil || again == nil {
+		t.Fatal("neither a document nor an error")
 	}
+	return got
 }
 
-// outlines is all of the vectors that doesn't change with the keys.
+// outlines is all of the vectors that does not change with the keys.
 func outlines(files []vectors.File) []string {
 	var lines []string
 	for _, f := range files {
@@ -179,4 +214,18 @@ func reasonConstants(t *testing.T) []attestation.Reason {
 		t.Fatalf("found only %d reasons in errors.go", len(reasons))
 	}
 	return reasons
+}
+
+func TestRealDocuments(t *testing.T) {
+	t.Parallel()
+	for _, e := range realdoc.Manifest(t, filepath.Join(realdoc.Fixtures(t), "attestation")) {
+		t.Run(e.File, func(t *testing.T) { e.Verify(t) })
+	}
+}
+
+func TestRealRejects(t *testing.T) {
+	t.Parallel()
+	for _, e := range realdoc.Manifest(t, filepath.Join(realdoc.Fixtures(t), "attestation-negative")) {
+		t.Run(e.File, func(t *testing.T) { t.Log(e.Reject(t)) })
+	}
 }

@@ -5,31 +5,32 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/keyvouch/keyvouch/attestation/internal/strictder"
 	"github.com/keyvouch/keyvouch/internal/es384"
 )
 
-// Verifier verifies attestation documents by one policy. It is immutable and
-// safe for concurrent use; make one and keep it.
+// Verifier verifies attestation documents by one policy. It is immutable and safe
+// for concurrent use. Make one and keep it.
 type Verifier struct {
 	policy Policy
 	roots  []trustedRoot
 	clock  func() time.Time
 	cache  *cache // nil if there is none
 
-	// Every signature is verified through one of these two: a certificate's by
-	// the one above it, a document's by the last. A test counts their calls.
-	checkSignature func(parent, child *x509.Certificate) error
-	checkEnvelope  func(e envelope, signer *x509.Certificate) error
+	// signatures counts the verifications of certificates' and documents' signatures,
+	// for the test that bounds them.
+	signatures atomic.Int64
 }
 
-// NewVerifier makes a Verifier. It refuses a policy that is empty or
-// contradicts itself with an *Error of ReasonInvalidPolicy. It keeps no
-// reference to the policy's slices and maps.
+// NewVerifier makes a [Verifier]. It refuses a policy that is empty or contradicts
+// itself; the error is an [*Error] with [ReasonInvalidPolicy]. It keeps no reference
+// to the policy's slices and maps.
 func NewVerifier(policy Policy) (*Verifier, error) {
 	if err := policy.validate(); err != nil {
-		return nil, err
+		return nil, named("NewVerifier", err)
 	}
 	if policy.MaxAge == 0 {
 		policy.MaxAge = DefaultMaxAge
@@ -41,12 +42,12 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 	for i, m := range policy.Measurements {
 		policy.Measurements[i].PCRs = maps.Clone(m.PCRs)
 	}
-	v := &Verifier{policy: policy, clock: policy.Clock, checkSignature: checkSignature, checkEnvelope: envelope.verify}
+	v := &Verifier{policy: policy, clock: policy.Clock}
 	for _, root := range policy.Roots {
 		// A copy of the verifier's own, which nobody can change.
 		own, err := parseRoot(root.Raw)
 		if err != nil {
-			return nil, err
+			return nil, named("NewVerifier", err)
 		}
 		v.roots = append(v.roots, trustedRoot{own, rootKey(own)})
 	}
@@ -63,22 +64,28 @@ func NewVerifier(policy Policy) (*Verifier, error) {
 	return v, nil
 }
 
-// Verify checks, in this order: that raw is a well-formed document, that its
-// certificates lead to a trusted root and are valid now, that its signature
-// is of the last of them, and that it satisfies the policy and expect. It spends no
-// signature verification on a document whose root isn't trusted, and never
-// more than one for each certificate below the root and one for the document.
+// Verify checks the form of raw, its certificates, its signature, the policy and
+// expect, in this order. It verifies no signature if the root is not trusted.
+// Otherwise it verifies at most one for each certificate below the root, and one for
+// the document.
 //
-// raw is the COSE_Sign1 structure as the NSM returned it, untagged or under
-// tag 18, 1 to MaxDocumentSize bytes, not its base64 form. Verify keeps no
-// reference to it.
+// raw is the COSE_Sign1 structure as the NSM returned it, untagged or under tag 18,
+// 1 to [MaxDocumentSize] bytes. Its base64 form is refused. Verify keeps no reference
+// to raw.
 //
-// The error is always an *Error, and then the document is nil.
+// The error is always an [*Error], and the document beside it is nil.
 //
-// Two byte strings can carry the same valid document, since an ECDSA signature
-// can be altered into a second valid one: never use a document's bytes or
-// their hash to recognise a replay. That is what the nonce is for.
+// Do not use a document's bytes or their hash to recognize a replay: anyone can
+// change a valid ECDSA signature into a second valid one. Use the nonce.
 func (v *Verifier) Verify(raw []byte, expect Expect) (*Document, error) {
+	document, err := v.verify(raw, expect)
+	if err != nil {
+		return nil, named("Verify", err)
+	}
+	return document, nil
+}
+
+func (v *Verifier) verify(raw []byte, expect Expect) (*Document, error) {
 	if v == nil || v.clock == nil {
 		return nil, fail(ReasonInvalidPolicy, "", "the Verifier is not from NewVerifier, so it has no policy")
 	}
@@ -101,7 +108,8 @@ func (v *Verifier) Verify(raw []byte, expect Expect) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := v.checkEnvelope(e, path[len(path)-1]); err != nil {
+	v.signatures.Add(1)
+	if err := e.verify(path[len(path)-1]); err != nil {
 		return nil, err
 	}
 	checked, err := v.judge(&p.Claims, &expect, now, start)
@@ -109,12 +117,12 @@ func (v *Verifier) Verify(raw []byte, expect Expect) (*Document, error) {
 		return nil, err
 	}
 	// Only now, so that other customers' authentic documents, which anyone
-	// can send, don't push out the certificates of the enclaves in use.
+	// can send, do not push out the certificates of the enclaves in use.
 	v.cache.remember(fresh)
 	return &Document{Claims: p.Claims, Checked: checked, chain: p.path()}, nil
 }
 
-// CacheStats tells what the cache of certificates has done since NewVerifier.
+// CacheStats returns what the cache of certificates has done since [NewVerifier].
 // It is all zero with Policy.DisableCache.
 func (v *Verifier) CacheStats() CacheStats {
 	if v == nil {
@@ -124,7 +132,7 @@ func (v *Verifier) CacheStats() CacheStats {
 }
 
 func checkSignature(parent, child *x509.Certificate) error {
-	if !es384.VerifyDER(publicPoint(parent), child.RawTBSCertificate, child.Signature) {
+	if !es384.VerifyDER(strictder.PublicPoint(parent), child.RawTBSCertificate, child.Signature) {
 		return errors.New("ECDSA verification failure")
 	}
 	return nil

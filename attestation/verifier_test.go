@@ -14,6 +14,7 @@ import (
 )
 
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	for name, legacy := range map[string]bool{"shape since 2025": false, "older shape": true} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnclave(t, nsmtest.Options{LegacyShape: legacy})
@@ -42,6 +43,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestVerifyTagged(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	raw := e.attest(t)
 	accepts(t, e.verifier(t), join([]byte{0xd2}, raw), expectNonce)
@@ -50,8 +52,9 @@ func TestVerifyTagged(t *testing.T) {
 	rejects(t, e.verifier(t), join([]byte{0xd9, 0xd9, 0xf7}, raw), expectNonce, attestation.ReasonNotSign1)
 }
 
-// The AWS root doesn't vouch for the software NSM, and no zero value does.
+// The AWS root does not vouch for the software NSM, and no zero value does.
 func TestDefaultTrust(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	raw := e.attest(t)
 	p := e.policy
@@ -62,6 +65,7 @@ func TestDefaultTrust(t *testing.T) {
 }
 
 func TestTime(t *testing.T) {
+	t.Parallel()
 	clock := noon
 	e := newEnclave(t, nsmtest.Options{})
 	raw := e.attest(t)
@@ -110,6 +114,7 @@ func TestTime(t *testing.T) {
 
 // A caller that goes on using its buffer must not change the document.
 func TestVerifyKeepsNoReference(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	raw := e.attest(t)
 	doc := accepts(t, e.verifier(t), raw, expectNonce)
@@ -120,6 +125,7 @@ func TestVerifyKeepsNoReference(t *testing.T) {
 }
 
 func TestVerifierKeepsNoReferenceToPolicy(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	v := e.verifier(t)
 	e.policy.Measurements[0].PCRs[0] = attestation.PCR{1}
@@ -129,6 +135,7 @@ func TestVerifierKeepsNoReferenceToPolicy(t *testing.T) {
 
 // What a caller does to a document's certificates changes no later verdict.
 func TestChainIsTheCallers(t *testing.T) {
+	t.Parallel()
 	clock := noon
 	e := newEnclave(t, nsmtest.Options{})
 	e.policy.Clock = func() time.Time { return clock }
@@ -145,6 +152,7 @@ func TestChainIsTheCallers(t *testing.T) {
 }
 
 func TestVerifyConcurrently(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	v, raw := e.verifier(t), e.attest(t)
 	var wg sync.WaitGroup
@@ -161,6 +169,7 @@ func TestVerifyConcurrently(t *testing.T) {
 }
 
 func TestParseUnverified(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{Debug: true})
 	u, err := attestation.ParseUnverified(e.attest(t))
 	if err != nil {
@@ -177,6 +186,7 @@ func TestParseUnverified(t *testing.T) {
 }
 
 func TestTextInputIsNamed(t *testing.T) {
+	t.Parallel()
 	e := newEnclave(t, nsmtest.Options{})
 	err := rejects(t, e.verifier(t), []byte("hEShATgioFkRw6lpbW9kdWxlX2lk"), expectNonce, attestation.ReasonNotSign1)
 	if !strings.Contains(err.Error(), "base64") {

@@ -21,13 +21,13 @@ func TestResolveAlias(t *testing.T) {
 		want   Reason // "" is keyA
 	}{
 		{"the key", object{"Arn": keyA, "KeyId": "k"}, ""},
-		{"a key of another account", object{"Arn": keyB}, ReasonAnswerKey},
-		{"a key of another region", object{"Arn": strings.Replace(keyA, "eu-west-1", "eu-west-2", 1)}, ReasonAnswerKey},
-		{"a key of another partition", object{"Arn": strings.Replace(keyA, "arn:aws:", "arn:aws-cn:", 1)}, ReasonAnswerKey},
-		{"the alias", object{"Arn": aliasOfA}, ReasonAnswerKey},
-		{"a bare key ID", object{"Arn": "1234abcd-12ab-34cd-56ef-1234567890ab"}, ReasonAnswerKey},
-		{"no ARN", object{"KeyId": "k"}, ReasonAnswerKey},
-		{"nothing", nil, ReasonAnswerKey},
+		{"a key of another account", object{"Arn": keyB}, ReasonResponseKey},
+		{"a key of another region", object{"Arn": strings.Replace(keyA, "eu-west-1", "eu-west-2", 1)}, ReasonResponseKey},
+		{"a key of another partition", object{"Arn": strings.Replace(keyA, "arn:aws:", "arn:aws-cn:", 1)}, ReasonResponseKey},
+		{"the alias", object{"Arn": aliasOfA}, ReasonResponseKey},
+		{"a bare key ID", object{"Arn": "1234abcd-12ab-34cd-56ef-1234567890ab"}, ReasonResponseKey},
+		{"no ARN", object{"KeyId": "k"}, ReasonResponseKey},
+		{"nothing", nil, ReasonResponseKey},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStub(t, func(r stubRequest) (int, any) {
@@ -36,7 +36,7 @@ func TestResolveAlias(t *testing.T) {
 				}
 				return http.StatusOK, object{"KeyMetadata": test.answer}
 			})
-			got, err := ResolveAlias(t.Context(), testConfig(), aliasOfA, Options{Dial: s.dial, RootCAs: s.roots})
+			got, err := ResolveAlias(t.Context(), testConfig(), aliasOfA, ResolveOptions{Dial: s.dial, RootCAs: s.roots})
 			if test.want != "" {
 				wantError(t, err, "ResolveAlias", test.want)
 			} else if err != nil {
@@ -56,13 +56,13 @@ func TestResolveAliasRefuses(t *testing.T) {
 	s := newStub(t, func(stubRequest) (int, any) {
 		return http.StatusBadRequest, object{"__type": "NotFoundException", "message": "Alias is not found."}
 	})
-	opts := Options{Dial: s.dial, RootCAs: s.roots}
+	opts := ResolveOptions{Dial: s.dial, RootCAs: s.roots}
 	elsewhere, nobody := testConfig(), testConfig()
 	elsewhere.Region, nobody.Credentials = "us-east-1", nil
 	for name, c := range map[string]struct {
 		cfg    aws.Config
 		alias  string
-		opts   Options
+		opts   ResolveOptions
 		reason Reason
 	}{
 		"a bare alias":       {testConfig(), "alias/orders", opts, ReasonInvalidOptions},
@@ -73,7 +73,7 @@ func TestResolveAliasRefuses(t *testing.T) {
 		"no name":            {testConfig(), "arn:aws:kms:eu-west-1:111122223333:alias/", opts, ReasonInvalidOptions},
 		"another region":     {elsewhere, aliasOfA, opts, ReasonInvalidOptions},
 		"no credentials":     {nobody, aliasOfA, opts, ReasonInvalidOptions},
-		"hosts that are not": {testConfig(), aliasOfA, Options{Hosts: []string{"https://kms"}}, ReasonInvalidOptions},
+		"hosts that are not": {testConfig(), aliasOfA, ResolveOptions{Hosts: []string{"https://kms"}}, ReasonInvalidOptions},
 	} {
 		got, err := ResolveAlias(t.Context(), c.cfg, c.alias, c.opts)
 		if e := wantError(t, err, "ResolveAlias", c.reason); got != "" || e == nil {
@@ -98,7 +98,7 @@ func TestResolveAliasRefuses(t *testing.T) {
 
 	opts.RootCAs = nil // Amazon's, which didn't certify the stub
 	_, err = ResolveAlias(t.Context(), testConfig(), aliasOfA, opts)
-	if e := wantError(t, err, "ResolveAlias", ReasonChannel); !strings.Contains(e.Detail, "isn't KMS") {
+	if e := wantError(t, err, "ResolveAlias", ReasonChannel); !strings.Contains(e.Detail, "is not KMS") {
 		t.Error(err)
 	}
 }
@@ -107,7 +107,7 @@ func TestResolveAliasDenied(t *testing.T) {
 	s := newStub(t, func(stubRequest) (int, any) {
 		return http.StatusBadRequest, object{"__type": "AccessDeniedException", "Message": "no"}
 	})
-	_, err := ResolveAlias(t.Context(), testConfig(), aliasOfA, Options{Dial: s.dial, RootCAs: s.roots})
+	_, err := ResolveAlias(t.Context(), testConfig(), aliasOfA, ResolveOptions{Dial: s.dial, RootCAs: s.roots})
 	if e := wantError(t, err, "ResolveAlias", ReasonAccessDenied); !strings.Contains(e.Detail, "kms:DescribeKey") || e.KeyID != aliasOfA || e.PCRs != nil {
 		t.Error(err)
 	}
@@ -128,7 +128,7 @@ func TestSharedErrorOfCredentials(t *testing.T) {
 	var calls sync.WaitGroup
 	for range 4 {
 		calls.Go(func() {
-			if _, err := ResolveAlias(t.Context(), cfg, aliasOfA, opts); !errors.Is(err, shared) {
+			if _, err := ResolveAlias(t.Context(), cfg, aliasOfA, ResolveOptions{Dial: s.dial, RootCAs: s.roots}); !errors.Is(err, shared) {
 				t.Error(err)
 			}
 		})

@@ -2,27 +2,59 @@ package kmsclient
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
-	"time"
+	"io"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/keyvouch/keyvouch/kmsclient/internal/channel"
 )
 
-// attested makes one call of one of the five operations an attested one. The
-// SDK builds a new stack for every call, and a stack has one of these in three
-// places: around everything, where it judges the answer; around the SDK's
-// serializer, where it copies the input and puts the first document in; and inside
-// the retry loop, where each further attempt gets a document of its own.
+// attested is one call of one operation. The SDK builds a new stack of middlewares for
+// every call, and three of them share an attested:
+//
+//   - attestedCall, around everything, judges the response;
+//   - finalInput, around the SDK's serializer, checks the input and copies it;
+//   - attestedAttempt, inside the retry loop, gives each attempt its document.
 type attested struct {
 	*setup
-	op   string
-	pins pins // of the call's region
-	// serializer is the SDK's, which turns an input into a request's body.
-	serializer middleware.SerializeMiddleware
-	call       *call // nil until the input is final, and in any other operation
+	op         string
+	pins       pins                           // of the call's region
+	serializer middleware.SerializeMiddleware // the SDK's, which turns an input into a request's body
+	call       *call                          // nil until the input is final, and in any other operation
+}
+
+const serializerID = "OperationSerializer"
+
+// register puts everything into the stack of a call.
+func (s *setup) register(stack *middleware.Stack) error {
+	serializer, ok := stack.Serialize.Get(serializerID)
+	if !ok {
+		return unsupported(stack, serializerID)
+	}
+	a := &attested{op: stack.ID(), setup: s, pins: s.pins, serializer: serializer}
+	if err := stack.Initialize.Add(attestedCall{a}, middleware.Before); err != nil {
+		return err
+	}
+	if _, err := stack.Serialize.Swap(serializerID, finalInput{a}); err != nil {
+		return err
+	}
+	if err := guard(stack, s.hosts); err != nil {
+		return err
+	}
+	// The last step before signing, so that nothing is between the document and the
+	// signature.
+	return stack.Finalize.Insert(attestedAttempt{a}, "Signing", middleware.Before)
+}
+
+// unsupported makes the error for a stack that lacks a step.
+func unsupported(stack *middleware.Stack, step string) error {
+	return &Error{Op: stack.ID(), Reason: ReasonUnsupported, Detail: "this version of the SDK has no " + step + "; nothing was sent"}
 }
 
 type attestedCall struct{ *attested }
@@ -50,7 +82,7 @@ func (a attestedCall) HandleInitialize(ctx context.Context, in middleware.Initia
 	}
 	if a.call == nil {
 		return middleware.InitializeOutput{}, metadata, &Error{Op: c.op, Reason: ReasonNoEnvelope,
-			Detail: "the answer is a middleware's: no attested request was sent"}
+			Detail: "the response is a middleware's: no attested request was sent"}
 	}
 	if err := a.judge(c, out.Result); err != nil {
 		return middleware.InitializeOutput{}, metadata, named(c.op, err)
@@ -58,72 +90,64 @@ func (a attestedCall) HandleInitialize(ctx context.Context, in middleware.Initia
 	return out, metadata, nil
 }
 
-// judge checks an answer, opens its envelope and fills in the plaintext.
-func (a *attested) judge(c *call, output any) error {
-	got, ok := newAnswer(output)
-	if !ok {
-		return &Error{Reason: ReasonNoEnvelope, Detail: fmt.Sprintf("the answer is a %T", output)}
-	}
-	// The API reference: "the Plaintext field is null or empty".
-	if len(*got.plaintext) != 0 {
-		return &Error{Reason: ReasonPlaintextInAnswer,
-			Detail: "the answer holds a plaintext in the clear, which KMS never sends to a recipient: someone else answered"}
-	}
-	if len(*got.envelope) == 0 {
-		return &Error{Reason: ReasonNoEnvelope, Detail: "the answer holds no CiphertextForRecipient: the request's recipient was dropped on the way, or someone else answered"}
-	}
-	if c.keyID != nil {
-		var answered string
-		if got.keyID != nil {
-			answered = *got.keyID
-		}
-		if err := a.pins.checkAnswer(c.requestedKey(), answered); err != nil {
-			return err
-		}
-	}
-	if got.missing != "" {
-		return &Error{Reason: ReasonIncomplete, Detail: "the answer holds no " + got.missing + ", which KMS always sends: without what is to be stored, the key is lost with the enclave"}
-	}
-	plaintext, err := c.key.Open(*got.envelope)
+// finalInput takes the place of the SDK's serializer and runs it, so that nothing is
+// between them: what middlewares made of the caller's input up to here is checked and
+// copied, and only the copy is attested and sent.
+//
+// The serializer's result serves the middlewares that look at it. It has no document
+// yet, and attestedAttempt replaces it.
+type finalInput struct{ *attested }
+
+func (finalInput) ID() string { return serializerID }
+
+func (a finalInput) HandleSerialize(ctx context.Context, in middleware.SerializeInput, next middleware.SerializeHandler) (
+	middleware.SerializeOutput, middleware.Metadata, error,
+) {
+	c, err := a.prepare(in.Parameters)
 	if err != nil {
-		return &Error{Reason: ReasonEnvelope, Detail: "the answer isn't for this client", Err: err}
+		return middleware.SerializeOutput{}, middleware.Metadata{}, named(a.op, err)
 	}
-	if n := len(plaintext); n == 0 || c.sized && n != c.size {
-		clear(plaintext)
-		return &Error{Reason: ReasonPlaintextSize, Detail: fmt.Sprintf("the answer's plaintext has %d bytes, %s", n, c.sizeWanted())}
+	a.call = c
+	if c != nil {
+		in.Parameters = newCall(c.input).input // what others make of it from here on counts for nothing
 	}
-	*got.plaintext, *got.envelope = plaintext, nil
+	return a.serializer.HandleSerialize(ctx, in, next)
+}
+
+// prepare checks an input of any operation, and copies it if the operation is attested.
+func (a *attested) prepare(input any) (*call, error) {
+	c := newCall(input)
+	if c == nil {
+		return nil, a.pins.checkInput(a.op, input)
+	}
+	if *c.recipient != nil {
+		return nil, &Error{Reason: ReasonRecipientSet, Field: "Recipient",
+			Detail: "leave it nil: the client sets one with a fresh document for a key of its own"}
+	}
+	c.key = a.keys.current()
+	return c, a.nameKey(c)
+}
+
+// nameKey checks the request's key, and names the pinned one where KMS would otherwise
+// take whatever key the ciphertext names.
+func (a *attested) nameKey(c *call) error {
+	if c.keyID == nil {
+		return nil
+	}
+	if *c.keyID != nil {
+		id := **c.keyID // a copy: the caller's string can change after the check
+		*c.keyID = &id
+		return a.pins.checkRequest(id)
+	}
+	if only, ok := a.pins.only(); ok && c.keyOptional {
+		*c.keyID = &only
+	}
 	return nil
 }
 
-func (c *call) sizeWanted() string {
-	switch {
-	case c.size != 0:
-		return fmt.Sprintf("the request asked for %d", c.size)
-	case c.sized:
-		return "and the request asked for no size that the client knows"
-	}
-	return "must have some"
-}
-
-// named puts the operation into an error of ours that lacks it: into a copy, since
-// an error can have been given to others too. What is around one stays as it is.
-func named(op string, err error) error {
-	e, ok := err.(*Error)
-	if !ok || e.Op != "" {
-		return err
-	}
-	own := *e
-	own.Op = op
-	return &own
-}
-
-// attestedAttempt sees to it that each attempt goes out with a fresh document,
-// and with the input that was checked. The first one has both from finalInput, and
-// if it still has them here, nothing is left to do. Else it is attested anew,
-// inside the retry loop, so that no back-off, however long, ends with an old
-// document. By then the SDK has serialised the input: it is serialised again, with
-// the document, and the hash that the signature covers is taken again.
+// attestedAttempt gives each attempt a fresh document and the input that was checked,
+// whatever middlewares made of the serialised request. It is inside the retry loop and
+// after credentials, so that no document grows old while they are awaited.
 type attestedAttempt struct{ *attested }
 
 func (attestedAttempt) ID() string { return "KeyvouchAttestedAttempt" }
@@ -134,66 +158,56 @@ func (a attestedAttempt) HandleFinalize(ctx context.Context, in middleware.Final
 	if a.call == nil {
 		return next.HandleFinalize(ctx, in)
 	}
-	if !a.isReady(ctx, in.Request) {
-		var err error
-		if ctx, err = a.again(ctx, in.Request); err != nil {
-			return middleware.FinalizeOutput{}, middleware.Metadata{}, final{named(a.call.op, err)}
-		}
+	if err := ctx.Err(); err != nil { // the attester would name itself as the cause
+		return middleware.FinalizeOutput{}, middleware.Metadata{}, err
+	}
+	ctx, err := a.attest(ctx, in.Request)
+	if err != nil {
+		return middleware.FinalizeOutput{}, middleware.Metadata{}, channel.Final{Err: named(a.op, err)}
 	}
 	a.call.attempts++
 	a.call.last.sent = a.clock()
-	out, metadata, err := next.HandleFinalize(withProgress(ctx, a.call.last.progress), in)
-	a.call.last.answered = a.clock()
+	out, metadata, err := next.HandleFinalize(channel.WithProgress(ctx, a.call.last.progress), in)
+	a.call.last.received = a.clock()
 	if err != nil && ctx.Err() == nil {
 		a.call.failed, a.call.failedAttempt = err, a.call.attempts
 	}
 	return out, metadata, err
 }
 
-// maxDocumentAge is how old the document that finalInput made may be when the
-// first attempt is sent. What is in between is computing, unless credentials have
-// to be fetched first, or a middleware of the caller's waits.
-const maxDocumentAge = 2 * time.Second
-
-// isReady reports whether the request is the one of finalInput, untouched and
-// fresh. Only the first attempt's can be: the retry loop sends each with a clone.
-func (a *attested) isReady(ctx context.Context, transportRequest any) bool {
-	request, ok := transportRequest.(*smithyhttp.Request)
-	if !ok || a.call.attempts > 0 || !a.call.isWhole(ctx, request) {
-		return false
-	}
-	age := a.now().Sub(a.call.last.attested)
-	return age >= 0 && age <= maxDocumentAge
-}
-
-// attest puts a fresh document into the call's input.
-func (a *attested) attest(ctx context.Context) error {
-	info, err := a.call.key.document(ctx, a.attester)
-	if err != nil {
-		return err
-	}
-	*a.call.recipient = info
-	a.call.last = attempt{document: info.AttestationDocument, attested: a.now(), progress: new(progress)}
-	return nil
-}
-
-// again attests a request that has been serialised before.
-func (a *attested) again(ctx context.Context, transportRequest any) (context.Context, error) {
+// attest puts a fresh document into the call's input and serialises it into the request.
+// The context that it returns has the hash that the signature covers: the SDK took it
+// before, of what was there then.
+func (a *attested) attest(ctx context.Context, transportRequest any) (context.Context, error) {
 	request, ok := transportRequest.(*smithyhttp.Request)
 	if !ok {
-		return nil, notHTTP(transportRequest)
+		return ctx, &Error{Reason: ReasonUnsupported, Detail: fmt.Sprintf("not an HTTP request: %T", transportRequest)}
 	}
-	if err := a.attest(ctx); err != nil {
-		return nil, err
+	info, err := a.call.key.document(ctx, a.attester)
+	if err != nil {
+		return ctx, err
 	}
+	*a.call.recipient = info
+	a.call.last = attempt{document: info.AttestationDocument, progress: new(channel.Progress)}
 	if _, _, err := a.serializer.HandleSerialize(ctx, middleware.SerializeInput{Parameters: a.call.input, Request: request}, done{}); err != nil {
-		return nil, fmt.Errorf("kmsclient: can't serialise the request with its document: %w", err)
+		return ctx, &Error{Reason: ReasonUnsupported, Detail: "the request cannot be serialised with its document", Err: err}
 	}
 	hash, err := hashOf(request)
 	if err != nil {
-		return nil, err
+		return ctx, &Error{Reason: ReasonUnsupported, Detail: "the serialised request cannot be read", Err: err}
 	}
 	return v4.SetPayloadHash(ctx, hash), nil
+}
+
+// hashOf hashes a request's body and leaves the request as it was.
+func hashOf(request *smithyhttp.Request) (string, error) {
+	hash := sha256.New()
+	if body := request.GetStream(); body != nil {
+		if _, err := io.Copy(hash, body); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(hash.Sum(nil)), request.RewindStream()
 }
 
 // done ends the serialisation: what follows in the stack has run already.

@@ -2,8 +2,6 @@ package kmsclient
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -13,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +18,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"golang.org/x/crypto/x509roots/fallback/bundle"
+
+	"github.com/keyvouch/keyvouch/kmsclient/internal/channel"
 )
 
 func newSPKI(t testing.TB) []byte {
@@ -43,68 +41,6 @@ var decryptInput = &kms.DecryptInput{CiphertextBlob: []byte("blob")}
 func honest(t testing.TB) func(r stubRequest) (int, any) {
 	return func(r stubRequest) (int, any) {
 		return http.StatusOK, object{"KeyId": keyA, "CiphertextForRecipient": r.seal(t, []byte("plaintext"))}
-	}
-}
-
-func TestDefaultRoots(t *testing.T) {
-	want := []string{
-		"Amazon Root CA 1",
-		"Amazon Root CA 2",
-		"Amazon Root CA 3",
-		"Amazon Root CA 4",
-		"Starfield Services Root Certificate Authority - G2",
-	}
-	var got []string
-	pool := x509.NewCertPool()
-	for root := range bundle.Roots() {
-		certificate, err := x509.ParseCertificate(root.Certificate)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if ofAmazon(certificate) {
-			got = append(got, certificate.Subject.CommonName)
-			pool.AddCert(certificate)
-			switch key := certificate.PublicKey.(type) {
-			case *rsa.PublicKey, *ecdsa.PublicKey:
-			default:
-				t.Errorf("%s has a key of type %T", certificate.Subject.CommonName, key)
-			}
-			if root.Constraint != nil {
-				t.Errorf("%s is constrained: see whether KMS's certificates still lead to it", certificate.Subject.CommonName)
-			}
-		}
-	}
-	slices.Sort(got)
-	if !slices.Equal(got, want) {
-		t.Errorf("roots %q, want %q", got, want)
-	}
-	if !pool.Equal(amazonRoots()) {
-		t.Error("amazonRoots has others")
-	}
-}
-
-func TestDefaultChannel(t *testing.T) {
-	// What an attacker who sets up the process's surroundings would try.
-	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-	t.Setenv("SSL_CERT_FILE", "/nonexistent")
-	t.Setenv("AWS_CA_BUNDLE", "/nonexistent")
-	transport := newChannel(nil, nil).Transport.(boundedTransport).Transport
-	if transport.Proxy != nil {
-		t.Error("a proxy")
-	}
-	c := transport.TLSClientConfig
-	// Go's own choice: TLS 1.3, and a hybrid of X25519 and ML-KEM first.
-	if c.MaxVersion != 0 || c.CurvePreferences != nil && !fips140.Enabled() {
-		t.Errorf("at most TLS %x, curves %v", c.MaxVersion, c.CurvePreferences)
-	}
-	if c.InsecureSkipVerify || c.ServerName != "" || c.VerifyPeerCertificate != nil || c.MinVersion < tls.VersionTLS12 {
-		t.Errorf("TLS configuration %+v", c)
-	}
-	if c.RootCAs == nil || !c.RootCAs.Equal(amazonRoots()) {
-		t.Error("other roots")
-	}
-	if transport.DialContext == nil || transport.DialTLSContext != nil {
-		t.Error("dialing")
 	}
 }
 
@@ -267,7 +203,7 @@ func TestHosts(t *testing.T) {
 		"kms.example.com/", "kms example.com", "[::1]", "-kms.example.com", "kms.example.com\n",
 	} {
 		client, err := New(t.Context(), testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, Hosts: []string{"kms.example.com", host}})
-		if e := wantError(t, err, "New", ReasonInvalidOptions); client != nil || !strings.Contains(e.Detail, "Hosts") {
+		if e := wantError(t, err, "New", ReasonInvalidOptions); client != nil || e.Field != "Options.Hosts" {
 			t.Errorf("%q: client %v, error %v", host, client, err)
 		}
 	}
@@ -331,7 +267,7 @@ func TestAnswerSize(t *testing.T) {
 		for i := range block {
 			block[i] = 'a'
 		}
-		for range 4 * maxAnswerSize / len(block) {
+		for range 4 * channel.MaxResponseSize / len(block) {
 			if _, err := w.Write(block); err != nil {
 				return
 			}
@@ -341,7 +277,7 @@ func TestAnswerSize(t *testing.T) {
 	client, _ := s.client(t)
 	out, err := client.Decrypt(t.Context(), decryptInput)
 	var tooLarge *http.MaxBytesError
-	if out != nil || !errors.As(err, &tooLarge) || tooLarge.Limit != maxAnswerSize {
+	if out != nil || !errors.As(err, &tooLarge) || tooLarge.Limit != channel.MaxResponseSize {
 		t.Errorf("output %v, error %v", out != nil, err)
 	}
 }
@@ -358,18 +294,18 @@ func (closedBody) WriteTo(io.Writer) (int64, error) { return 0, io.EOF }
 func TestConnectionsAreKept(t *testing.T) {
 	s := newStub(t, func(stubRequest) (int, any) { return http.StatusOK, object{} })
 	dials := 0
-	channel := newChannel(func(ctx context.Context, network, address string) (net.Conn, error) {
+	client := channel.New(func(ctx context.Context, network, address string) (net.Conn, error) {
 		dials++
 		return s.dial(ctx, network, address)
 	}, s.roots)
-	defer channel.CloseIdleConnections()
+	defer client.CloseIdleConnections()
 	for range 5 {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+host, closedBody{strings.NewReader("{}")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		request.ContentLength = 2
-		response, err := channel.Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -395,17 +331,17 @@ func TestConnectionsOfManyCallersAreKept(t *testing.T) {
 		return http.StatusOK, object{}
 	})
 	var dials atomic.Int64
-	channel := newChannel(func(ctx context.Context, network, address string) (net.Conn, error) {
+	client := channel.New(func(ctx context.Context, network, address string) (net.Conn, error) {
 		dials.Add(1)
 		return s.dial(ctx, network, address)
 	}, s.roots)
-	defer channel.CloseIdleConnections()
+	defer client.CloseIdleConnections()
 	for range 3 {
 		arrived.Add(callers)
 		var calls sync.WaitGroup
 		for range callers {
 			calls.Go(func() {
-				response, err := channel.Post("https://"+host, "application/json", strings.NewReader("{}"))
+				response, err := client.Post("https://"+host, "application/json", strings.NewReader("{}"))
 				if err != nil {
 					t.Error(err)
 					return

@@ -14,13 +14,15 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/keyvouch/keyvouch/kmsclient/internal/channel"
 )
 
 // slowTo makes the client's attempts short. The limit may strike at any time,
 // also before there is a connection.
 func slowTo(client *kms.Client, timeout time.Duration) {
-	channel := client.Options().HTTPClient.(*http.Client)
-	channel.Transport = boundedTransport{channel.Transport.(boundedTransport).Transport, timeout}
+	c := client.Options().HTTPClient.(*http.Client)
+	c.Transport = channel.Transport{Transport: c.Transport.(channel.Transport).Transport, Timeout: timeout}
 }
 
 // An attempt that takes too long isn't the caller's deadline, and is tried
@@ -45,7 +47,7 @@ func TestAttemptTimeout(t *testing.T) {
 			slowTo(client, 50*time.Millisecond)
 			out, err := client.Decrypt(t.Context(), decryptInput, withRetries)
 			e := wantError(t, err, "Decrypt", ReasonChannel)
-			var tooSlow errTooSlow
+			var tooSlow channel.TooSlow
 			if out != nil || errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &tooSlow) || !strings.Contains(err.Error(), "within 50ms") {
 				t.Errorf("output %v, error %v", out, err)
 			}
@@ -75,7 +77,7 @@ func TestDialTimeout(t *testing.T) {
 func TestDialIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended atomic.Int32
-		channel := newChannel(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		client := channel.New(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			<-ctx.Done()
 			ended.Add(1)
 			return nil, ctx.Err()
@@ -86,12 +88,12 @@ func TestDialIsBounded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if response, err := channel.Do(request); !errors.Is(err, context.DeadlineExceeded) {
+			if response, err := client.Do(request); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("response %v, error %v", response, err)
 			}
 			cancel()
 		}
-		time.Sleep(attemptTimeout)
+		time.Sleep(channel.AttemptTimeout)
 		synctest.Wait()
 		if n := ended.Load(); n != 3 {
 			t.Errorf("%d of 3 dials ended", n)
@@ -106,8 +108,8 @@ func TestHandshakeHints(t *testing.T) {
 		hint string
 	}{
 		"nothing":   {"", "its log says why"},
-		"plaintext": {"HTTP/1.1 400 Bad Request\r\n\r\n", "doesn't speak TLS"},
-		"alert":     {"\x15\x03\x03\x00\x02\x02\x28", "no TLS with whoever answered"}, // handshake_failure
+		"plaintext": {"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak TLS"},
+		"alert":     {"\x15\x03\x03\x00\x02\x02\x28", "no TLS with whoever responded"}, // handshake_failure
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := newTestClient(t, testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA},
@@ -136,7 +138,7 @@ func TestUnreadableAnswer(t *testing.T) {
 			s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) })
 			client, attester := s.client(t)
 			out, err := client.Decrypt(t.Context(), decryptInput, withRetries)
-			e := wantError(t, err, "Decrypt", ReasonUnreadable)
+			e := wantError(t, err, "Decrypt", ReasonMalformedResponse)
 			if out != nil || !strings.Contains(e.Detail, "200") || attester.calls() != 1 {
 				t.Errorf("output %v, %d attempts, error %v", out, attester.calls(), err)
 			}

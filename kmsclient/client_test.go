@@ -63,7 +63,7 @@ func TestNewRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			client, err := New(t.Context(), test.cfg, test.attester, test.opts, test.optFns...)
 			e := wantError(t, err, "New", ReasonInvalidOptions)
-			if client != nil || !strings.Contains(e.Detail, test.detail) {
+			if client != nil || !strings.Contains(e.Error(), test.detail) {
 				t.Errorf("client %v, error %v", client, err)
 			}
 		})
@@ -202,7 +202,7 @@ func TestNoRetriesOfRefusals(t *testing.T) {
 	attester := &fakeAttester{}
 	client := newTestClient(t, testConfig(), attester, Options{KeyIDs: []string{keyA}, Dial: s.dial, RootCAs: s.roots}, withRetries)
 	_, err := client.Decrypt(t.Context(), decryptInput)
-	wantError(t, err, "Decrypt", ReasonPlaintextInAnswer)
+	wantError(t, err, "Decrypt", ReasonPlaintextInResponse)
 	attester.edit = func([]byte, error) ([]byte, error) { return nil, errors.New("no") }
 	_, err = client.Decrypt(t.Context(), decryptInput)
 	wantError(t, err, "Decrypt", ReasonAttestation)
@@ -278,7 +278,7 @@ func TestContext(t *testing.T) {
 	out, err := client.Decrypt(ctx, decryptInput)
 	close(returned)
 	e := wantError(t, err, "Decrypt", ReasonCanceled)
-	if out != nil || !errors.Is(err, context.Canceled) || !strings.Contains(e.Detail, "before the answer") {
+	if out != nil || !errors.Is(err, context.Canceled) || !strings.Contains(e.Detail, "before the response") {
 		t.Errorf("output %v, error %v", out, err)
 	}
 }
@@ -406,7 +406,7 @@ func TestSkew(t *testing.T) {
 		{"no date of HTTP's", "2026-01-02T00:00:00Z", time.Second, sent, 0},
 		{"nothing was sent", sent.Format(http.TimeFormat), 0, time.Time{}, 0},
 	} {
-		a := attempt{sent: test.sent, answered: test.sent.Add(test.took)}
+		a := attempt{sent: test.sent, received: test.sent.Add(test.took)}
 		if got := a.skew(http.Header{"Date": {test.date}}); got != test.wanted {
 			t.Errorf("%s: skew %v, want %v", test.name, got, test.wanted)
 		}

@@ -45,11 +45,11 @@ func TestCredentialsFail(t *testing.T) {
 		provider aws.CredentialsProvider
 		detail   string
 	}{
-		"an error like KMS's": {failing{denied}, "KMS wasn't asked"},
-		"a limit of its own":  {failing{fmt.Errorf("slow: %w", context.DeadlineExceeded)}, "KMS wasn't asked"},
-		"an SDK's limit":      {failing{&smithy.CanceledError{Err: context.DeadlineExceeded}}, "KMS wasn't asked"},
+		"an error like KMS's": {failing{denied}, "KMS was not asked"},
+		"a limit of its own":  {failing{fmt.Errorf("slow: %w", context.DeadlineExceeded)}, "KMS was not asked"},
+		"an SDK's limit":      {failing{&smithy.CanceledError{Err: context.DeadlineExceeded}}, "KMS was not asked"},
 		"STS denies": {stscreds.NewAssumeRoleProvider(stsDenies, "arn:aws:iam::111122223333:role/enclave"),
-			"AssumeRole of STS; KMS wasn't asked; the secret key is wrong, or the enclave's clock is"},
+			"AssumeRole of STS; KMS was not asked; the secret key is wrong, or the enclave's clock is"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := w.clientOf(t, c.provider).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed})
@@ -140,7 +140,7 @@ func TestForgottenDial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.GenerateRandom(t.Context(), &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(1)}); reason(err) != kmsclient.ReasonChannel || !strings.Contains(err.Error(), "Dial isn't set") {
+	if _, err := client.GenerateRandom(t.Context(), &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(1)}); reason(err) != kmsclient.ReasonChannel || !strings.Contains(err.Error(), "Dial is not set") {
 		t.Errorf("error %v", err)
 	}
 }

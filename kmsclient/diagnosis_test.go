@@ -161,7 +161,7 @@ func TestInvalidDocument(t *testing.T) {
 		t.Errorf("error %v", e)
 	}
 	e = denied(t, w, w.client(t, garbage{}, kmsclient.Options{}))
-	if e.Code != "ValidationException" || e.PCRs != nil || e.Debug || !strings.Contains(e.Detail, "can't be read") {
+	if e.Code != "ValidationException" || e.PCRs != nil || e.Debug || !strings.Contains(e.Detail, "cannot be read") {
 		t.Errorf("error %v", e)
 	}
 }

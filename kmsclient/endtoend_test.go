@@ -199,7 +199,7 @@ func TestAlias(t *testing.T) {
 	w := newWorld(t, kmstest.EnvelopeChunked)
 	alias := strings.Split(w.key, ":key/")[0] + ":alias/orders"
 	opts := kmsclient.Options{Dial: w.dial, RootCAs: w.kms.RootCAs()}
-	resolved, err := kmsclient.ResolveAlias(t.Context(), w.kms.Config(), alias, opts)
+	resolved, err := kmsclient.ResolveAlias(t.Context(), w.kms.Config(), alias, kmsclient.ResolveOptions{Dial: opts.Dial, RootCAs: opts.RootCAs, Hosts: opts.Hosts})
 	if err != nil || resolved != w.key {
 		t.Fatalf("%q, error %v", resolved, err)
 	}
@@ -215,7 +215,7 @@ func TestAlias(t *testing.T) {
 	if err := w.kms.SetAlias("alias/orders", other); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := client.GenerateDataKey(t.Context(), dataKey); out != nil || reason(err) != kmsclient.ReasonAnswerKey {
+	if out, err := client.GenerateDataKey(t.Context(), dataKey); out != nil || reason(err) != kmsclient.ReasonResponseKey {
 		t.Errorf("after the alias was pointed elsewhere: %v", err)
 	}
 }

@@ -184,5 +184,5 @@ func ExampleNew_refused() {
 	_, err = kmsclient.New(context.Background(), aws.Config{Region: "eu-west-1"}, session, kmsclient.Options{KeyIDs: []string{"alias/orders"}})
 	fmt.Println(err)
 	// Output:
-	// kmsclient: New: invalid-options (key alias/orders): an alias can't be pinned, since it can be pointed to another key at any time; KeyIDs takes full key ARNs: arn:<partition>:kms:<region>:<account>:key/<key ID>
+	// kmsclient: New: invalid-options: Options.KeyIDs: "alias/orders": an alias cannot be pinned, since it can be pointed to another key at any time; KeyIDs takes full key ARNs: arn:<partition>:kms:<region>:<account>:key/<key ID>
 }

@@ -20,7 +20,7 @@ const (
 	inServerHello point = "in the ServerHello"
 	beforeRequest point = "before the request"
 	inRequest     point = "in the request"
-	beforeAnswer  point = "before the answer"
+	beforeAnswer  point = "before the response"
 	inHeader      point = "in the answer's header"
 	inBody        point = "in the answer's body"
 	onReuse       point = "when it is used again" // at the first byte of the second request

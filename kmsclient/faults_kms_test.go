@@ -35,9 +35,9 @@ func TestKMSFails(t *testing.T) {
 		{kmstest.KeyUnavailable, kmsclient.ReasonKMS, http.StatusInternalServerError, "KeyUnavailableException", "", new(*types.KeyUnavailableException)},
 		{kmstest.DependencyTimeout, kmsclient.ReasonKMS, http.StatusServiceUnavailable, "DependencyTimeoutException", "", new(*types.DependencyTimeoutException)},
 		{kmstest.Unavailable, kmsclient.ReasonKMS, http.StatusServiceUnavailable, "ServiceUnavailable", "", nil},
-		{kmstest.UnavailableHTML, kmsclient.ReasonUnreadable, http.StatusServiceUnavailable, "", "status 503", nil},
-		{kmstest.CutBeforeHeader, kmsclient.ReasonChannel, 0, "", "before the answer", nil},
-		{kmstest.CutInBody, kmsclient.ReasonChannel, 0, "", "in the middle of the answer", nil},
+		{kmstest.UnavailableHTML, kmsclient.ReasonMalformedResponse, http.StatusServiceUnavailable, "", "status 503", nil},
+		{kmstest.CutBeforeHeader, kmsclient.ReasonChannel, 0, "", "before the response", nil},
+		{kmstest.CutInBody, kmsclient.ReasonChannel, 0, "", "in the middle of the response", nil},
 	} {
 		t.Run(string(test.failure), func(t *testing.T) {
 			for failing := 1; failing <= 3; failing++ {

@@ -26,7 +26,7 @@ func TestReset(t *testing.T) {
 	hints := map[point]string{
 		onAccept: "its log says why", inClientHello: "its log says why", inServerHello: "its log says why",
 		beforeRequest: "the connection ended", inRequest: "the connection ended",
-		beforeAnswer: "before the answer", inHeader: "before the answer",
+		beforeAnswer: "before the response", inHeader: "before the response",
 		inBody: "the connection ended", // a reset may take with it what came before
 	}
 	for _, at := range allPoints {
@@ -169,7 +169,7 @@ func TestProxyGone(t *testing.T) {
 			r.kill()
 		}()
 		out, err := r.client.Decrypt(t.Context(), input, attempts(1))
-		wantFault(t, out, err, kmsclient.ReasonChannel, "before the answer")
+		wantFault(t, out, err, kmsclient.ReasonChannel, "before the response")
 	})
 	t.Run("attempts", func(t *testing.T) {
 		documents, _ := r.documents.made()
@@ -235,7 +235,7 @@ func TestDeadline(t *testing.T) {
 	first, second := &kms.DecryptInput{CiphertextBlob: r.seal(t, 1)}, &kms.DecryptInput{CiphertextBlob: r.seal(t, 2)}
 	for at, hint := range map[point]string{
 		inClientHello: "in the TLS handshake", inServerHello: "in the TLS handshake",
-		beforeAnswer: "before the answer", inHeader: "before the answer", inBody: "in the middle of the answer",
+		beforeAnswer: "before the response", inHeader: "before the response", inBody: "in the middle of the response",
 	} {
 		t.Run(string(at), func(t *testing.T) {
 			r.closeIdle()

@@ -68,14 +68,14 @@ func TestNSMFails(t *testing.T) {
 	}
 	tests := map[string]failure{
 		"gone": {failing(syscall.ENODEV), nsm.ReasonDevice, "", syscall.ENODEV, 0},
-		"no device": {failing(&nsm.Error{Reason: nsm.ReasonNoDevice, Err: nsm.ErrNoDevice}),
-			nsm.ReasonNoDevice, "", nsm.ErrNoDevice, 0},
+		"no device": {failing(&nsm.Error{Reason: nsm.ReasonNoDevice}),
+			nsm.ReasonNoDevice, "", nsm.ReasonNoDevice, 0},
 		"permission": {failing(&nsm.Error{Reason: nsm.ReasonPermission, Err: syscall.EACCES}), nsm.ReasonPermission, "", fs.ErrPermission, 0},
 		"driver's timeout": {failing(&nsm.Error{Reason: nsm.ReasonTimeout, Err: syscall.ETIMEDOUT}),
 			nsm.ReasonTimeout, "", syscall.ETIMEDOUT, 0},
 		"interrupted": {failing(syscall.EINTR), nsm.ReasonInterrupted, "", syscall.EINTR, 8},
-		"too large": {failing(&nsm.Error{Reason: nsm.ReasonTooLarge, Code: nsm.CodeInputTooLarge, Err: syscall.EMSGSIZE}),
-			nsm.ReasonTooLarge, nsm.CodeInputTooLarge, syscall.EMSGSIZE, 0},
+		"too large": {failing(&nsm.Error{Reason: nsm.ReasonRequestSize, Code: nsm.CodeInputTooLarge, Err: syscall.EMSGSIZE}),
+			nsm.ReasonRequestSize, nsm.CodeInputTooLarge, syscall.EMSGSIZE, 0},
 		"connection reset": {failing(syscall.ECONNRESET), nsm.ReasonDevice, "", syscall.ECONNRESET, 0},
 		"no answer":        {answering(nil), nsm.ReasonMalformedResponse, "", nil, 0},
 		"half an answer":   {answering([]byte{0xa1, 0x6b, 'A', 't'}), nsm.ReasonMalformedResponse, "", nil, 0},
@@ -83,7 +83,7 @@ func TestNSMFails(t *testing.T) {
 	}
 	for _, code := range []nsm.Code{nsm.CodeSuccess, nsm.CodeInvalidArgument, nsm.CodeInvalidIndex, nsm.CodeInvalidResponse, nsm.CodeReadOnlyIndex,
 		nsm.CodeInvalidOperation, nsm.CodeBufferTooSmall, nsm.CodeInputTooLarge, nsm.CodeInternalError} {
-		tests[string(code)] = failure{answering(refusal(code)), nsm.ReasonRefused, code, nil, 0}
+		tests[string(code)] = failure{answering(refusal(code)), nsm.ReasonNSM, code, nil, 0}
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -120,7 +120,7 @@ func (r *rig) serve(t testing.TB, target string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := &vsockproxy.Proxy{Target: target, Allow: allow, Logger: slog.New(slog.DiscardHandler), DrainTimeout: time.Nanosecond}
+	proxy := &vsockproxy.Proxy{Route: vsockproxy.To(target), Allow: allow, Logger: slog.New(slog.DiscardHandler), DrainTimeout: time.Nanosecond}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- proxy.Serve(ctx, l) }()

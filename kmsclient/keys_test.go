@@ -62,23 +62,23 @@ func TestPinning(t *testing.T) {
 		want    Reason // "" for success
 	}{
 		{"one pinned, none named", one, "", keyA, keyA, ""},
-		{"one pinned, none named, another answers", one, "", keyA, keyB, ReasonAnswerKey},
+		{"one pinned, none named, another answers", one, "", keyA, keyB, ReasonResponseKey},
 		{"one pinned, named", one, keyA, keyA, keyA, ""},
 		{"one pinned, another named", one, keyB, "", "", ReasonKeyNotPinned},
 		{"one pinned, another's bare ID named", one, "mrk-0987dcba09fe87dc65ba43fe21dc0987", "", "", ReasonKeyNotPinned},
 		{"one pinned, bare ID named", one, bare, bare, keyA, ""},
-		{"one pinned, bare ID named, another account's key answers", one, bare, bare, strings.Replace(keyA, "111122223333", "444455556666", 1), ReasonAnswerKey},
+		{"one pinned, bare ID named, another account's key answers", one, bare, bare, strings.Replace(keyA, "111122223333", "444455556666", 1), ReasonResponseKey},
 		{"one pinned, alias named", one, "alias/orders", "alias/orders", keyA, ""},
 		{"one pinned, alias ARN named", one, alias, alias, keyA, ""},
-		{"one pinned, alias leads elsewhere", one, alias, alias, keyB, ReasonAnswerKey},
-		{"one pinned, no key answers", one, "", keyA, "", ReasonAnswerKey},
+		{"one pinned, alias leads elsewhere", one, alias, alias, keyB, ReasonResponseKey},
+		{"one pinned, no key answers", one, "", keyA, "", ReasonResponseKey},
 		{"two pinned, none named", two, "", "", keyB, ""},
-		{"two pinned, one named, the other answers", two, keyA, keyA, keyB, ReasonAnswerKey},
-		{"two pinned, a third answers", two, "", "", keyA + "0", ReasonAnswerKey},
+		{"two pinned, one named, the other answers", two, keyA, keyA, keyB, ReasonResponseKey},
+		{"two pinned, a third answers", two, "", "", keyA + "0", ReasonResponseKey},
 		{"any, none named", unsafe, "", "", keyB, ""},
 		{"any, one named", unsafe, keyA, keyA, keyA, ""},
-		{"any, one named, another answers", unsafe, keyA, keyA, keyB, ReasonAnswerKey},
-		{"any, no key answers", unsafe, "", "", "", ReasonAnswerKey},
+		{"any, one named, another answers", unsafe, keyA, keyA, keyB, ReasonResponseKey},
+		{"any, no key answers", unsafe, "", "", "", ReasonResponseKey},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -9,23 +9,21 @@ import (
 // call is a request of one of the five operations that take a recipient.
 type call struct {
 	op string
-	// input is a copy of the caller's, of which recipient and keyID point to
+	// input is a copy of the caller's, with recipient and keyID pointing to its
 	// fields. The copy is shallow: only those two fields are ever set.
 	input     any
 	recipient **types.RecipientInfo
-	keyID     **string // nil if the operation is with no key
-	// sized: the request says the size of the plaintext. It is size bytes, or 0
-	// if it says none that is known here.
-	sized bool
-	size  int
-	// keyOptional: KMS finds the key by itself if the request names none.
-	keyOptional bool
-	key         *recipientKey // what the answer must be encrypted to
-	made        made          // the request as finalInput had it serialised
+	keyID     **string // nil if the operation has no key
+	// sized: the request says the size of the plaintext, which is size bytes, or 0 if
+	// it is not known here.
+	sized       bool
+	size        int
+	keyOptional bool          // KMS finds the key by itself if the request names none
+	key         *recipientKey // what the response must be encrypted to
 	last        attempt
 	attempts    int
-	// failed is the error of the last attempt that failed by itself, rather
-	// than with the caller's context. It was the failedAttempt'th.
+	// failed is the error of the last attempt that failed by itself, rather than with
+	// the caller's context. It was attempt number failedAttempt.
 	failed        error
 	failedAttempt int
 }
@@ -68,46 +66,4 @@ func (c *call) requestedKey() string {
 		return ""
 	}
 	return aws.ToString(*c.keyID)
-}
-
-// answer points to the fields of an output that matter here.
-type answer struct {
-	plaintext, envelope *[]byte
-	keyID               *string
-	// missing is the field that the caller has to keep and that isn't there, ""
-	// if there are all: a data key without its ciphertext is lost with the
-	// enclave, and so is what it encrypted.
-	missing string
-}
-
-func newAnswer(output any) (answer, bool) {
-	switch out := output.(type) {
-	case *kms.DecryptOutput:
-		return answer{&out.Plaintext, &out.CiphertextForRecipient, out.KeyId, ""}, true
-	case *kms.GenerateDataKeyOutput:
-		return answer{&out.Plaintext, &out.CiphertextForRecipient, out.KeyId,
-			firstEmpty(field{"CiphertextBlob", out.CiphertextBlob})}, true
-	case *kms.GenerateDataKeyPairOutput:
-		return answer{&out.PrivateKeyPlaintext, &out.CiphertextForRecipient, out.KeyId,
-			firstEmpty(field{"PrivateKeyCiphertextBlob", out.PrivateKeyCiphertextBlob}, field{"PublicKey", out.PublicKey})}, true
-	case *kms.GenerateRandomOutput:
-		return answer{&out.Plaintext, &out.CiphertextForRecipient, nil, ""}, true
-	case *kms.DeriveSharedSecretOutput:
-		return answer{&out.SharedSecret, &out.CiphertextForRecipient, out.KeyId, ""}, true
-	}
-	return answer{}, false
-}
-
-type field struct {
-	name  string
-	value []byte
-}
-
-func firstEmpty(fields ...field) (name string) {
-	for _, f := range fields {
-		if len(f.value) == 0 {
-			return f.name
-		}
-	}
-	return ""
 }

@@ -156,11 +156,11 @@ func TestFalseAnswers(t *testing.T) {
 			delete(honest, "CiphertextForRecipient")
 			honest[test.plaintext] = make([]byte, test.size)
 			return honest
-		}, ReasonPlaintextInAnswer, nil},
+		}, ReasonPlaintextInResponse, nil},
 		{"plaintext beside an envelope", func(t *testing.T, test operation, r stubRequest, honest object) object {
 			honest[test.plaintext] = make([]byte, test.size)
 			return honest
-		}, ReasonPlaintextInAnswer, nil},
+		}, ReasonPlaintextInResponse, nil},
 		{"neither", func(t *testing.T, test operation, r stubRequest, honest object) object {
 			delete(honest, "CiphertextForRecipient")
 			return honest
@@ -193,27 +193,27 @@ func TestFalseAnswers(t *testing.T) {
 		{"another KMS key", func(t *testing.T, test operation, r stubRequest, honest object) object {
 			honest["KeyId"] = keyB
 			return honest
-		}, ReasonAnswerKey, operation.keyed},
+		}, ReasonResponseKey, operation.keyed},
 		{"no ciphertext", func(t *testing.T, test operation, r stubRequest, honest object) object {
 			delete(honest, "CiphertextBlob")
 			return honest
-		}, ReasonIncomplete, func(o operation) bool { return o.op == "GenerateDataKey" }},
+		}, ReasonIncompleteResponse, func(o operation) bool { return o.op == "GenerateDataKey" }},
 		{"empty ciphertext", func(t *testing.T, test operation, r stubRequest, honest object) object {
 			honest["CiphertextBlob"] = ""
 			return honest
-		}, ReasonIncomplete, func(o operation) bool { return o.op == "GenerateDataKey" }},
+		}, ReasonIncompleteResponse, func(o operation) bool { return o.op == "GenerateDataKey" }},
 		{"no ciphertext of the private key", func(t *testing.T, test operation, r stubRequest, honest object) object {
 			delete(honest, "PrivateKeyCiphertextBlob")
 			return honest
-		}, ReasonIncomplete, func(o operation) bool { return o.op == "GenerateDataKeyPair" }},
+		}, ReasonIncompleteResponse, func(o operation) bool { return o.op == "GenerateDataKeyPair" }},
 		{"no public key", func(t *testing.T, test operation, r stubRequest, honest object) object {
 			delete(honest, "PublicKey")
 			return honest
-		}, ReasonIncomplete, func(o operation) bool { return o.op == "GenerateDataKeyPair" }},
+		}, ReasonIncompleteResponse, func(o operation) bool { return o.op == "GenerateDataKeyPair" }},
 		{"no KMS key", func(t *testing.T, test operation, r stubRequest, honest object) object {
 			delete(honest, "KeyId")
 			return honest
-		}, ReasonAnswerKey, operation.keyed},
+		}, ReasonResponseKey, operation.keyed},
 	}
 	for _, op := range operations() {
 		for _, test := range tests {
@@ -347,7 +347,7 @@ func TestAllOperationsWithRecipient(t *testing.T) {
 		}
 		found++
 		output := m.Type.Out(0)
-		if _, ok := newAnswer(reflect.New(output.Elem()).Interface()); !ok {
+		if _, ok := newResponse(reflect.New(output.Elem()).Interface()); !ok {
 			t.Errorf("%s's output isn't known", m.Name)
 		}
 	}

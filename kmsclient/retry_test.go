@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"github.com/keyvouch/keyvouch/kmsclient/internal/channel"
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
@@ -29,7 +30,7 @@ func TestAttestationIsNotRetried(t *testing.T) {
 		"text":        errors.New("connection reset"),
 		"dial":        &net.OpError{Op: "dial", Err: errors.New("no")},
 		"deadline":    context.DeadlineExceeded,
-		"refused":     &nsm.Error{Op: "Attest", Reason: nsm.ReasonRefused, Code: nsm.CodeInternalError},
+		"refused":     &nsm.Error{Op: "Attest", Reason: nsm.ReasonNSM, Code: nsm.CodeInternalError},
 	} {
 		t.Run(name, func(t *testing.T) {
 			attester := &fakeAttester{edit: func([]byte, error) ([]byte, error) { return nil, cause }}
@@ -97,7 +98,7 @@ func TestCertificateFailuresAreNotRetried(t *testing.T) {
 }
 
 func tlsConfig(client *kms.Client) *tls.Config {
-	return client.Options().HTTPClient.(*http.Client).Transport.(boundedTransport).TLSClientConfig
+	return client.Options().HTTPClient.(*http.Client).Transport.(channel.Transport).TLSClientConfig
 }
 
 // What may heal is tried again: a connection that can't be had, or that breaks.

@@ -96,7 +96,7 @@ func TestAttestedRefuses(t *testing.T) {
 		{&fakeAttester{}, Options{KeyIDs: []string{keyA}, Hosts: []string{"https://kms"}}, "Hosts"},
 	} {
 		option, err := Attested(t.Context(), test.attester, test.opts)
-		if e := wantError(t, err, "Attested", ReasonInvalidOptions); option != nil || !strings.Contains(e.Detail, test.detail) {
+		if e := wantError(t, err, "Attested", ReasonInvalidOptions); option != nil || !strings.Contains(e.Error(), test.detail) {
 			t.Errorf("error %v, want %q", err, test.detail)
 		}
 	}

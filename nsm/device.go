@@ -1,21 +1,5 @@
 package nsm
 
-// Limits of the NSM and its Linux driver (drivers/misc/nsm.c and
-// include/uapi/linux/nsm.h, and AWS's aws-nitro-enclaves-nsm-api), in bytes.
-const (
-	// MaxRequestSize is the longest request the driver passes on. It answers
-	// EMSGSIZE to a longer one.
-	MaxRequestSize = 0x1000
-
-	// MaxResponseSize is the longest response the driver hands back.
-	MaxResponseSize = 0x3000
-
-	// MaxFieldSize is the longest user data, nonce or public key that the NSM
-	// signs into an attestation document. AWS's text says 512 for the first
-	// two; the hardware takes 1024 for each.
-	MaxFieldSize = 1024
-)
-
 // Device carries one CBOR request to a Nitro Secure Module and brings back its
 // CBOR response: bytes in, bytes out, as the ioctl of /dev/nsm does.
 //

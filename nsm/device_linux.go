@@ -17,7 +17,7 @@ const devicePath = "/dev/nsm"
 
 // OpenDevice opens /dev/nsm as a bare [Device], for recorders and tests; an
 // application calls [Open]. The device is safe for concurrent use. Outside an
-// enclave the error wraps [ErrNoDevice].
+// enclave it fails with [ReasonNoDevice].
 //
 // A request goes to the NSM byte for byte. A response is not the NSM's very
 // bytes: the library underneath, github.com/hf/nsm, hands out only a decoded
@@ -47,7 +47,7 @@ func openError(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.ENODEV):
 		return &Error{
-			Op: "Open", Reason: ReasonNoDevice, Err: fmt.Errorf("%w: %w", ErrNoDevice, err),
+			Op: "Open", Reason: ReasonNoDevice, Err: err,
 			Detail: "this process does not run inside a Nitro Enclave (nitro-cli run-enclave), or the enclave's kernel has not loaded its nsm driver: " +
 				"let its init mount /dev and load nsm.ko, after virtio_mmio.ko where that is a module (package nsm/boot does both), or use a kernel with CONFIG_NSM and CONFIG_VIRTIO_MMIO built in; " +
 				"for tests outside an enclave use the package nsmtest",
@@ -80,7 +80,7 @@ func (h *hardware) Send(request []byte) ([]byte, error) {
 	// ioctl for minutes, and hf/nsm would panic on it.
 	if len(request) == 0 || len(request) > MaxRequestSize {
 		return nil, &Error{
-			Op: "Send", Reason: ReasonTooLarge, Code: CodeInputTooLarge, Err: syscall.EMSGSIZE,
+			Op: "Send", Reason: ReasonRequestSize, Code: CodeInputTooLarge, Err: syscall.EMSGSIZE,
 			Detail: fmt.Sprintf("a request of %d bytes, want 1 to %d", len(request), MaxRequestSize),
 		}
 	}
@@ -93,7 +93,7 @@ func (h *hardware) Send(request []byte) ([]byte, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.session == nil {
-		return nil, &Error{Op: "Send", Reason: ReasonClosed, Detail: "the device was closed", Err: ErrClosed}
+		return nil, &Error{Op: "Send", Reason: ReasonClosed, Detail: "the device was closed"}
 	}
 	decoded, err := h.sendLocked(request)
 	if err != nil {
@@ -131,7 +131,7 @@ func (h *hardware) sendError(err error) error {
 	e := &Error{Op: "Send", Reason: ReasonDevice, Err: failed.Errno}
 	switch failed.Errno {
 	case syscall.EMSGSIZE:
-		e.Reason, e.Code, e.Detail = ReasonTooLarge, CodeInputTooLarge, "the driver finds the request too long"
+		e.Reason, e.Code, e.Detail = ReasonRequestSize, CodeInputTooLarge, "the driver finds the request too long"
 	case syscall.EINTR:
 		e.Reason, e.Detail = ReasonInterrupted, "a signal interrupted the request"
 	case syscall.ETIMEDOUT:

@@ -26,8 +26,8 @@ func wantReason(t *testing.T, err error, want Reason) *Error {
 func TestOpenWithoutDevice(t *testing.T) {
 	device, err := openDevice(filepath.Join(t.TempDir(), "nsm"))
 	wantReason(t, err, ReasonNoDevice)
-	if device != nil || !errors.Is(err, ErrNoDevice) || !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%v, %v; want no device, ErrNoDevice and the cause", device, err)
+	if device != nil || !errors.Is(err, ReasonNoDevice) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v, %v; want no device, ReasonNoDevice and the cause", device, err)
 	}
 	// First where this runs, then the driver, and tests last of all.
 	rest := err.Error()
@@ -45,7 +45,7 @@ func TestOpenErrors(t *testing.T) {
 		syscall.EACCES: ReasonPermission, syscall.EPERM: ReasonPermission, syscall.EMFILE: ReasonDevice,
 	} {
 		e := wantReason(t, openError("/dev/nsm", &fs.PathError{Op: "open", Path: "/dev/nsm", Err: errno}), want)
-		if e.Op != "Open" || !errors.Is(e, errno) || errors.Is(e, ErrNoDevice) != (want == ReasonNoDevice) {
+		if e.Op != "Open" || !errors.Is(e, errno) || errors.Is(e, ReasonNoDevice) != (want == ReasonNoDevice) {
 			t.Errorf("%v: %+v", errno, e)
 		}
 	}
@@ -66,7 +66,7 @@ func TestNotAnNSM(t *testing.T) {
 
 	for _, bad := range [][]byte{nil, {}, make([]byte, MaxRequestSize+1)} {
 		_, err := device.Send(bad)
-		if e := wantReason(t, err, ReasonTooLarge); e.Code != CodeInputTooLarge || !errors.Is(err, syscall.EMSGSIZE) {
+		if e := wantReason(t, err, ReasonRequestSize); e.Code != CodeInputTooLarge || !errors.Is(err, syscall.EMSGSIZE) {
 			t.Errorf("%d bytes: %v", len(bad), err)
 		}
 	}
@@ -85,7 +85,7 @@ func TestNotAnNSM(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 100 {
-				if _, err := device.Send(request); !errors.Is(err, syscall.ENOTTY) && !errors.Is(err, ErrClosed) {
+				if _, err := device.Send(request); !errors.Is(err, syscall.ENOTTY) && !errors.Is(err, ReasonClosed) {
 					t.Errorf("%v", err)
 				}
 			}
@@ -107,7 +107,7 @@ func TestNotAnNSM(t *testing.T) {
 func TestSendErrors(t *testing.T) {
 	h := &hardware{path: "/dev/nsm"}
 	for errno, want := range map[syscall.Errno]Reason{
-		syscall.EMSGSIZE: ReasonTooLarge, syscall.EINTR: ReasonInterrupted, syscall.ETIMEDOUT: ReasonTimeout,
+		syscall.EMSGSIZE: ReasonRequestSize, syscall.EINTR: ReasonInterrupted, syscall.ETIMEDOUT: ReasonTimeout,
 		syscall.ENOTTY: ReasonDevice, syscall.EIO: ReasonDevice,
 	} {
 		e := wantReason(t, h.sendError(&hfnsm.ErrorIoctlFailed{Errno: errno}), want)

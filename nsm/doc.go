@@ -3,7 +3,7 @@
 // randomness. It is for code that runs inside the enclave.
 //
 //	session, err := nsm.Open()
-//	if errors.Is(err, nsm.ErrNoDevice) {
+//	if errors.Is(err, nsm.ReasonNoDevice) {
 //		// not inside an enclave
 //	}
 //	defer session.Close()
@@ -41,7 +41,7 @@
 // # Outside an enclave
 //
 // The package builds on every operating system. Where there is no NSM, [Open]
-// fails with [ErrNoDevice]. For tests the package nsmtest has an NSM in
+// fails with [ReasonNoDevice]. For tests the package nsmtest has an NSM in
 // software, for [NewSession].
 //
 // The limits and the CBOR of requests and responses follow AWS's

@@ -2,25 +2,20 @@ package nsm
 
 import (
 	"errors"
-	"strings"
+
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
-// Sentinels for errors.Is. They are always wrapped in an [Error].
-var (
-	// ErrNoDevice means that there is no Nitro Secure Module here, usually
-	// because the process does not run inside a Nitro Enclave.
-	ErrNoDevice = errors.New("no Nitro Secure Module")
-
-	// ErrClosed means that the session or device was closed.
-	ErrClosed = errors.New("closed")
-)
-
-// Reason classifies an [Error]. The strings are stable.
+// Reason classifies an [Error], and works with errors.Is. The strings are stable.
 type Reason string
+
+// Error returns the reason itself.
+func (r Reason) Error() string { return string(r) }
 
 // The reasons of an [Error].
 const (
-	// ReasonNoDevice: there is no NSM; the error wraps [ErrNoDevice].
+	// ReasonNoDevice: there is no NSM, usually because the process does not run
+	// inside a Nitro Enclave.
 	ReasonNoDevice Reason = "no-device"
 
 	// ReasonPermission: /dev/nsm is there, but this process may not open it; or it
@@ -31,17 +26,16 @@ const (
 	// errors.ErrUnsupported.
 	ReasonUnsupported Reason = "unsupported"
 
-	// ReasonClosed: the session or device was closed; the error wraps
-	// [ErrClosed].
+	// ReasonClosed: the session or device was closed.
 	ReasonClosed Reason = "closed"
 
 	// ReasonInvalidArgument: the caller's argument makes no sense; nothing was
 	// sent.
 	ReasonInvalidArgument Reason = "invalid-argument"
 
-	// ReasonTooLarge: an argument or the whole request is longer than the NSM
+	// ReasonRequestSize: an argument or the whole request is longer than the NSM
 	// takes. Nothing reached the NSM.
-	ReasonTooLarge Reason = "too-large"
+	ReasonRequestSize Reason = "request-size"
 
 	// ReasonCanceled: the context ended first; the error wraps its error
 	// (context.Canceled or context.DeadlineExceeded).
@@ -57,8 +51,8 @@ const (
 	// ReasonDevice: the device failed otherwise; the error wraps the cause.
 	ReasonDevice Reason = "device"
 
-	// ReasonRefused: the NSM answered with an error; see [Error.Code].
-	ReasonRefused Reason = "refused"
+	// ReasonNSM: the NSM answered with an error; see [Error.Code].
+	ReasonNSM Reason = "nsm-error"
 
 	// ReasonMalformedResponse: the NSM's answer is not one that its API
 	// allows, or is not the answer to the request.
@@ -84,37 +78,44 @@ const (
 
 // Error is the error of every function of this package.
 type Error struct {
-	// Op is the method that failed: "Open", "Attest", "ExtendPCR", …
+	// Op is the function or method that failed: "Open", "Attest", "ExtendPCR", …
 	Op string
 
 	// Reason says what kind of failure it is.
 	Reason Reason
 
-	// Code is the NSM's own error code. It is set with [ReasonRefused], and
-	// is [CodeInputTooLarge] when the driver refused an over-long request, as
-	// in AWS's own library. Otherwise it is empty.
-	Code Code
+	// Field is the argument that failed: "UserData", "index", … It is empty where no
+	// argument is at fault.
+	Field string
 
-	// Detail says what was wrong and what to do about it.
+	// Detail says for people what was wrong and what to do about it.
 	Detail string
 
 	// Err is the cause, or nil.
 	Err error
+
+	// Code is the NSM's own error code. It is set with [ReasonNSM], and is
+	// [CodeInputTooLarge] when the driver refused an over-long request, as in AWS's
+	// own library. Otherwise it is empty.
+	Code Code
+
+	// unsent is true if the request did not reach the device.
+	unsent bool
 }
 
-// Error returns one line: the operation, the NSM's code, what was wrong and
-// what to do, and the cause.
+// Error returns one line: nsm, Op, Reason, Field, the NSM's code, Detail and Err.
 func (e *Error) Error() string {
-	parts := []string{"nsm"}
-	for _, part := range []string{e.Op, string(e.Code), e.Detail} {
-		if part != "" {
-			parts = append(parts, part)
-		}
+	detail := string(e.Code)
+	if detail != "" && e.Detail != "" {
+		detail += ": "
 	}
-	if e.Err != nil {
-		parts = append(parts, e.Err.Error())
-	}
-	return strings.Join(parts, ": ")
+	return errtext.Join("nsm", e.Op, string(e.Reason), e.Field, detail+e.Detail, e.Err)
+}
+
+// Is reports whether target is the error's Reason.
+func (e *Error) Is(target error) bool {
+	r, ok := target.(Reason)
+	return ok && r == e.Reason
 }
 
 // Unwrap returns the cause.

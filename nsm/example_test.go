@@ -36,7 +36,7 @@ func ExampleSession_Attest() {
 
 func ExampleOpen() {
 	session, err := nsm.Open()
-	if errors.Is(err, nsm.ErrNoDevice) {
+	if errors.Is(err, nsm.ReasonNoDevice) {
 		log.Print("not inside a Nitro Enclave: ", err)
 		return
 	}

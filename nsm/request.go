@@ -20,7 +20,7 @@ func encodeRequest(r request.Request) ([]byte, error) {
 	// driver for minutes.
 	if len(b) == 0 || len(b) > MaxRequestSize {
 		return nil, &Error{
-			Reason: ReasonTooLarge,
+			Reason: ReasonRequestSize,
 			Detail: fmt.Sprintf("the request takes %d bytes, and the NSM takes 1 to %d; extend the PCR with a hash of the data", len(b), MaxRequestSize),
 		}
 	}
@@ -31,8 +31,8 @@ func encodeRequest(r request.Request) ([]byte, error) {
 func checkField(name string, value []byte) error {
 	if len(value) > MaxFieldSize {
 		return &Error{
-			Reason: ReasonTooLarge,
-			Detail: fmt.Sprintf("%s is %d bytes, and the NSM takes at most %d; pass its hash", name, len(value), MaxFieldSize),
+			Reason: ReasonRequestSize, Field: name,
+			Detail: fmt.Sprintf("it is %d bytes, and the NSM takes at most %d; pass its hash", len(value), MaxFieldSize),
 		}
 	}
 	return nil
@@ -43,8 +43,8 @@ func checkField(name string, value []byte) error {
 func checkIndex(index int) (uint16, error) {
 	if index < 0 || index > math.MaxUint16 {
 		return 0, &Error{
-			Reason: ReasonInvalidArgument,
-			Detail: fmt.Sprintf("PCR index %d: want 0 to one less than the number that Describe tells (32 on hardware)", index),
+			Reason: ReasonInvalidArgument, Field: "index",
+			Detail: fmt.Sprintf("%d: want 0 to one less than the number that Describe tells (32 on hardware)", index),
 		}
 	}
 	return uint16(index), nil

@@ -59,8 +59,8 @@ func TestEncodeRequestLimit(t *testing.T) {
 	}
 	_, err = encodeRequest(&request.ExtendPCR{Index: 23, Data: make([]byte, MaxRequestSize-overhead+1)})
 	var e *Error
-	if !errors.As(err, &e) || e.Reason != ReasonTooLarge {
-		t.Errorf("one byte more: %v, want %s", err, ReasonTooLarge)
+	if !errors.As(err, &e) || e.Reason != ReasonRequestSize {
+		t.Errorf("one byte more: %v, want %s", err, ReasonRequestSize)
 	}
 }
 

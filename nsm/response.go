@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/keyvouch/keyvouch/attestation/pcr"
 )
 
 // The names by which the NSM's API tells requests and responses apart.
@@ -202,14 +204,12 @@ func decodeBody(kind string, raw []byte) (response, error) {
 	return response{}, errors.New("unknown response")
 }
 
-// checkPCRValue holds a PCR's value to the sizes of the digests that the NSM
-// API names: SHA-256, SHA-384 and SHA-512.
+// checkPCRValue holds a PCR's value to the size of SHA-384, which every NSM has.
 func checkPCRValue(value []byte) error {
-	switch len(value) {
-	case 32, 48, 64:
-		return nil
+	if len(value) != pcr.Size {
+		return fmt.Errorf("a PCR value of %d bytes, want %d", len(value), pcr.Size)
 	}
-	return fmt.Errorf("a PCR value of %d bytes, want 32, 48 or 64", len(value))
+	return nil
 }
 
 // encode writes the response as AWS's own library writes it: bare text, or a

@@ -141,7 +141,7 @@ func TestSeedKernelErrors(t *testing.T) {
 		t.Errorf("%v after %d requests", e, device.sent.Load())
 	}
 	wantReason(t, new(Session).SeedKernel(t.Context()), ReasonNoDevice)
-	e := wantReason(t, NewSession(answering(t, "a1 65 4572726f72 6d 496e7465726e616c4572726f72")).SeedKernel(t.Context()), ReasonRefused)
+	e := wantReason(t, NewSession(answering(t, "a1 65 4572726f72 6d 496e7465726e616c4572726f72")).SeedKernel(t.Context()), ReasonNSM)
 	if e.Op != "SeedKernel" || e.Code != CodeInternalError {
 		t.Errorf("%+v", e)
 	}

@@ -10,14 +10,9 @@ import (
 	"syscall"
 
 	"github.com/hf/nsm/request"
+
+	"github.com/keyvouch/keyvouch/attestation/pcr"
 )
-
-// maxInterruptedTries bounds how often a request that changes nothing is sent
-// again after a signal interrupted it (EINTR).
-const maxInterruptedTries = 8
-
-// notSent is the detail of a cancellation that cannot have changed anything.
-const notSent = "the context ended before the request was sent"
 
 // Session talks to one Nitro Secure Module. It is safe for concurrent use,
 // Close included. One request is at the device at a time, as the driver
@@ -41,7 +36,7 @@ type Session struct {
 }
 
 // Open opens /dev/nsm, the Nitro Secure Module of the enclave this process
-// runs in. Outside an enclave the error wraps [ErrNoDevice].
+// runs in. Outside an enclave it fails with [ReasonNoDevice].
 func Open() (*Session, error) {
 	device, err := OpenDevice()
 	if err != nil {
@@ -83,7 +78,7 @@ type AttestationRequest struct {
 // Attest returns an attestation document: the CBOR of a COSE_Sign1 (RFC 9052,
 // section 4.2), signed by the NSM. A document is not secret.
 //
-// A field over [MaxFieldSize] fails with [ReasonTooLarge] before anything is
+// A field over [MaxFieldSize] fails with [ReasonRequestSize] before anything is
 // sent.
 func (s *Session) Attest(ctx context.Context, r AttestationRequest) ([]byte, error) {
 	const op = "Attest"
@@ -139,52 +134,52 @@ func (s *Session) Describe(ctx context.Context) (Description, error) {
 	}, nil
 }
 
-// PCR is one platform configuration register.
-type PCR struct {
+// Register is one platform configuration register.
+type Register struct {
 	// Index is the register's number.
 	Index int
 
-	// Value is the register's content: 48 bytes on hardware (SHA-384).
-	Value []byte
+	// Value is the register's content.
+	Value pcr.Value
 
 	// Locked tells that the register cannot change until the enclave ends.
 	Locked bool
 }
 
 // DescribePCR reads a PCR. An index the NSM does not have fails with
-// [ReasonRefused] and [CodeInvalidIndex] (above 255 an NSM may call it
+// [ReasonNSM] and [CodeInvalidIndex] (above 255 an NSM may call it
 // [CodeInvalidOperation]).
-func (s *Session) DescribePCR(ctx context.Context, index int) (PCR, error) {
+func (s *Session) DescribePCR(ctx context.Context, index int) (Register, error) {
 	const op = "DescribePCR"
 	wire, err := checkIndex(index)
 	if err != nil {
-		return PCR{}, withOp(op, err)
+		return Register{}, withOp(op, err)
 	}
 	res, err := s.do(ctx, op, kindDescribePCR, &request.DescribePCR{Index: wire})
 	if err != nil {
-		return PCR{}, err
+		return Register{}, err
 	}
-	return PCR{Index: index, Value: res.data, Locked: res.lock}, nil
+	return Register{Index: index, Value: pcr.Value(res.data), Locked: res.lock}, nil
 }
 
 // ExtendPCR sets a PCR to SHA384(old value ‖ data) and returns the new value.
 // PCRs 16 and up can be extended until they are locked; a locked one fails
-// with [ReasonRefused] and [CodeReadOnlyIndex]. The whole request must fit
+// with [ReasonNSM] and [CodeReadOnlyIndex]. The whole request must fit
 // [MaxRequestSize], which leaves about 4060 bytes for data; to measure more,
 // extend with its hash. Empty data extends too.
 //
 // It is not repeated when interrupted: see [ReasonInterrupted]. After any
-// error but [ReasonRefused], [ReasonInvalidArgument], [ReasonTooLarge] and
+// error but [ReasonNSM], [ReasonInvalidArgument], [ReasonRequestSize] and
 // [ReasonClosed] read the PCR before trying again, because extending twice
 // gives another value.
-func (s *Session) ExtendPCR(ctx context.Context, index int, data []byte) ([]byte, error) {
+func (s *Session) ExtendPCR(ctx context.Context, index int, data []byte) (pcr.Value, error) {
 	const op = "ExtendPCR"
 	wire, err := checkIndex(index)
 	if err != nil {
-		return nil, withOp(op, err)
+		return pcr.Value{}, withOp(op, err)
 	}
 	if len(data) > MaxRequestSize {
-		return nil, &Error{Op: op, Reason: ReasonTooLarge, Detail: fmt.Sprintf(
+		return pcr.Value{}, &Error{Op: op, Reason: ReasonRequestSize, Detail: fmt.Sprintf(
 			"data is %d bytes, and a whole request may have %d; extend the PCR with a hash of the data", len(data), MaxRequestSize)}
 	}
 	if data == nil {
@@ -192,13 +187,13 @@ func (s *Session) ExtendPCR(ctx context.Context, index int, data []byte) ([]byte
 	}
 	res, err := s.do(ctx, op, kindExtendPCR, &request.ExtendPCR{Index: wire, Data: data})
 	if err != nil {
-		return nil, err
+		return pcr.Value{}, err
 	}
-	return res.data, nil
+	return pcr.Value(res.data), nil
 }
 
 // LockPCR locks a PCR until the enclave ends. Locking one that is locked
-// already fails with [ReasonRefused] and [CodeReadOnlyIndex].
+// already fails with [ReasonNSM] and [CodeReadOnlyIndex].
 func (s *Session) LockPCR(ctx context.Context, index int) error {
 	const op = "LockPCR"
 	wire, err := checkIndex(index)
@@ -222,7 +217,7 @@ func (s *Session) LockPCRs(ctx context.Context, count int) error {
 }
 
 // Close waits for the request at the device, if any, and closes the device.
-// Calls that wait their turn, and later ones, fail with [ErrClosed]. Closing
+// Calls that wait their turn, and later ones, fail with [ReasonClosed]. Closing
 // again does nothing and returns what the first Close returned.
 func (s *Session) Close() error {
 	if s == nil || s.device == nil {
@@ -253,7 +248,7 @@ func (s *Session) do(ctx context.Context, op, kind string, r request.Request) (r
 		return response{}, unsureOf(kind, &Error{Op: op, Reason: ReasonMalformedResponse, Detail: "the NSM's response", Err: err})
 	}
 	if res.kind == kindError {
-		return response{}, &Error{Op: op, Reason: ReasonRefused, Code: res.code, Detail: res.code.advice()}
+		return response{}, &Error{Op: op, Reason: ReasonNSM, Code: res.code, Detail: res.code.advice()}
 	}
 	if res.kind != kind {
 		return response{}, unsureOf(kind, &Error{Op: op, Reason: ReasonMalformedResponse, Detail: fmt.Sprintf("the NSM answered with %s, want %s", res.kind, kind)})
@@ -264,7 +259,7 @@ func (s *Session) do(ctx context.Context, op, kind string, r request.Request) (r
 // exchange has one request at the device, and gives up waiting when ctx ends.
 func (s *Session) exchange(ctx context.Context, op, kind string, encoded []byte) ([]byte, error) {
 	if s == nil || s.device == nil {
-		return nil, &Error{Op: op, Reason: ReasonNoDevice, Detail: "the session has no device; use Open or NewSession", Err: ErrNoDevice}
+		return nil, &Error{Op: op, Reason: ReasonNoDevice, Detail: "the session has no device; use Open or NewSession"}
 	}
 	if err := s.acquire(ctx, op); err != nil {
 		return nil, err
@@ -301,9 +296,9 @@ func (s *Session) exchange(ctx context.Context, op, kind string, encoded []byte)
 
 // acquire waits for the device to be free.
 func (s *Session) acquire(ctx context.Context, op string) error {
-	closed := &Error{Op: op, Reason: ReasonClosed, Detail: "the session was closed; open another", Err: ErrClosed}
+	closed := &Error{Op: op, Reason: ReasonClosed, Detail: "the session was closed; open another"}
 	canceled := func() error {
-		return &Error{Op: op, Reason: ReasonCanceled, Detail: notSent, Err: ctx.Err()}
+		return &Error{Op: op, Reason: ReasonCanceled, Detail: "the context ended before the request was sent", Err: ctx.Err(), unsent: true}
 	}
 	if s.isClosing() {
 		return closed
@@ -375,7 +370,7 @@ func unsureOf(kind string, e *Error) *Error {
 	switch e.Reason {
 	case ReasonInterrupted, ReasonTimeout, ReasonDevice, ReasonMalformedResponse:
 	case ReasonCanceled:
-		if e.Detail == notSent {
+		if e.unsent {
 			return e
 		}
 	default:

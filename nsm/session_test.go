@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+
+	"github.com/keyvouch/keyvouch/attestation/pcr"
 )
 
 // fake is a device whose answers a test decides.
@@ -92,11 +94,11 @@ func TestEveryOperationFails(t *testing.T) {
 		code   Code
 		unsure bool // whether a PCR may have changed
 	}{
-		{"refused", answering(t, "a1 654572726f72 6d526561644f6e6c79496e646578"), ReasonRefused, CodeReadOnlyIndex, false},
-		{"refused for an unknown reason", answering(t, "a1 654572726f72 634e6577"), ReasonRefused, "New", false},
+		{"refused", answering(t, "a1 654572726f72 6d526561644f6e6c79496e646578"), ReasonNSM, CodeReadOnlyIndex, false},
+		{"refused for an unknown reason", answering(t, "a1 654572726f72 634e6577"), ReasonNSM, "New", false},
 		{"device fails", failing(cause), ReasonDevice, "", true},
 		{"device fails with a reason", failing(&Error{Op: "Send", Reason: ReasonTimeout, Err: syscall.ETIMEDOUT}), ReasonTimeout, "", true},
-		{"too long for the driver", failing(&Error{Op: "Send", Reason: ReasonTooLarge, Code: CodeInputTooLarge, Err: syscall.EMSGSIZE}), ReasonTooLarge, CodeInputTooLarge, false},
+		{"too long for the driver", failing(&Error{Op: "Send", Reason: ReasonRequestSize, Code: CodeInputTooLarge, Err: syscall.EMSGSIZE}), ReasonRequestSize, CodeInputTooLarge, false},
 		{"nothing", answering(t, ""), ReasonMalformedResponse, "", true},
 		{"not CBOR", answering(t, "ff"), ReasonMalformedResponse, "", true},
 		{"too long", answering(t, strings.Repeat("00", MaxResponseSize+1)), ReasonMalformedResponse, "", true},
@@ -120,8 +122,12 @@ func TestEveryOperationFails(t *testing.T) {
 					if v != 0 {
 						t.Errorf("%d bytes beside the error", v)
 					}
-				case PCR:
-					if v.Value != nil {
+				case pcr.Value:
+					if !v.IsZero() {
+						t.Errorf("a value beside the error: %v", v)
+					}
+				case Register:
+					if v != (Register{}) {
 						t.Errorf("a value beside the error: %+v", v)
 					}
 				case Description:
@@ -141,7 +147,7 @@ func TestEveryOperationFails(t *testing.T) {
 func TestDeviceWrapsAnError(t *testing.T) {
 	errMine := errors.New("mine")
 	device := failing(fmt.Errorf("%w: %w", errMine, &Error{
-		Op: "Send", Reason: ReasonTooLarge, Code: CodeInputTooLarge, Detail: "detail", Err: syscall.EMSGSIZE,
+		Op: "Send", Reason: ReasonRequestSize, Code: CodeInputTooLarge, Detail: "detail", Err: syscall.EMSGSIZE,
 	}))
 	for _, op := range ops {
 		_, err := op.call(context.Background(), NewSession(device))
@@ -149,7 +155,7 @@ func TestDeviceWrapsAnError(t *testing.T) {
 			t.Errorf("%s: %v lost a part of its chain", op.name, err)
 		}
 		var e *Error
-		if !errors.As(err, &e) || e.Op != op.name || e.Reason != ReasonTooLarge || e.Code != CodeInputTooLarge || e.Detail != "detail" {
+		if !errors.As(err, &e) || e.Op != op.name || e.Reason != ReasonRequestSize || e.Code != CodeInputTooLarge || e.Detail != "detail" {
 			t.Errorf("%s: %+v", op.name, e)
 		}
 	}
@@ -160,7 +166,7 @@ func TestDeviceWrapsAnError(t *testing.T) {
 	}
 	// An *Error of a device with nothing around it is not repeated.
 	_, err := NewSession(failing(&Error{Op: "Send", Reason: ReasonTimeout, Detail: "late", Err: syscall.ETIMEDOUT})).Describe(t.Context())
-	if want := "nsm: Describe: late: " + syscall.ETIMEDOUT.Error(); err == nil || err.Error() != want {
+	if want := "nsm: Describe: timeout: late: " + syscall.ETIMEDOUT.Error(); err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
@@ -186,14 +192,14 @@ func TestArguments(t *testing.T) {
 		call   func(*Session) error
 		reason Reason
 	}{
-		{"user data", func(s *Session) error { _, err := s.Attest(ctx, AttestationRequest{UserData: long}); return err }, ReasonTooLarge},
-		{"nonce", func(s *Session) error { _, err := s.Attest(ctx, AttestationRequest{Nonce: long}); return err }, ReasonTooLarge},
-		{"public key", func(s *Session) error { _, err := s.Attest(ctx, AttestationRequest{PublicKey: long}); return err }, ReasonTooLarge},
+		{"user data", func(s *Session) error { _, err := s.Attest(ctx, AttestationRequest{UserData: long}); return err }, ReasonRequestSize},
+		{"nonce", func(s *Session) error { _, err := s.Attest(ctx, AttestationRequest{Nonce: long}); return err }, ReasonRequestSize},
+		{"public key", func(s *Session) error { _, err := s.Attest(ctx, AttestationRequest{PublicKey: long}); return err }, ReasonRequestSize},
 		{"describe -1", func(s *Session) error { _, err := s.DescribePCR(ctx, -1); return err }, ReasonInvalidArgument},
 		{"describe 65536", func(s *Session) error { _, err := s.DescribePCR(ctx, 65536); return err }, ReasonInvalidArgument},
 		{"extend -1", func(s *Session) error { _, err := s.ExtendPCR(ctx, -1, nil); return err }, ReasonInvalidArgument},
-		{"extend with 4070", func(s *Session) error { _, err := s.ExtendPCR(ctx, 16, make([]byte, 4070)); return err }, ReasonTooLarge},
-		{"extend with 1 MiB", func(s *Session) error { _, err := s.ExtendPCR(ctx, 16, make([]byte, 1<<20)); return err }, ReasonTooLarge},
+		{"extend with 4070", func(s *Session) error { _, err := s.ExtendPCR(ctx, 16, make([]byte, 4070)); return err }, ReasonRequestSize},
+		{"extend with 1 MiB", func(s *Session) error { _, err := s.ExtendPCR(ctx, 16, make([]byte, 1<<20)); return err }, ReasonRequestSize},
 		{"lock 65536", func(s *Session) error { return s.LockPCR(ctx, 65536) }, ReasonInvalidArgument},
 		{"lock none", func(s *Session) error { return s.LockPCRs(ctx, 0) }, ReasonInvalidArgument},
 		{"lock -1", func(s *Session) error { return s.LockPCRs(ctx, -1) }, ReasonInvalidArgument},
@@ -312,7 +318,7 @@ func TestRead(t *testing.T) {
 func TestNoDevice(t *testing.T) {
 	for name, s := range map[string]*Session{"nil": nil, "zero": {}, "over nil": NewSession(nil)} {
 		for _, op := range ops {
-			if value, err := op.call(context.Background(), s); !errors.Is(err, ErrNoDevice) {
+			if value, err := op.call(context.Background(), s); !errors.Is(err, ReasonNoDevice) {
 				t.Errorf("%s session, %s: %v, %v", name, op.name, value, err)
 			}
 		}
@@ -407,11 +413,11 @@ func TestCloseWaitsForTheRequestInFlight(t *testing.T) {
 			t.Fatal("Close did not wait")
 		}
 		// Who waits does not get a turn any more, nor does who comes now.
-		if err := <-waiting; reason(err) != ReasonClosed || !errors.Is(err, ErrClosed) {
+		if err := <-waiting; reason(err) != ReasonClosed || !errors.Is(err, ReasonClosed) {
 			t.Errorf("waiting: %v", err)
 		}
 		for _, op := range ops {
-			if _, err := op.call(t.Context(), s); !errors.Is(err, ErrClosed) {
+			if _, err := op.call(t.Context(), s); !errors.Is(err, ReasonClosed) {
 				t.Errorf("%s while closing: %v", op.name, err)
 			}
 		}
@@ -487,7 +493,7 @@ func TestConcurrentUse(t *testing.T) {
 						go cancel()
 					}
 					err := s.LockPCR(ctx, 16)
-					if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, context.Canceled) {
+					if err != nil && !errors.Is(err, ReasonClosed) && !errors.Is(err, context.Canceled) {
 						t.Errorf("%v", err)
 					}
 					cancel()
@@ -503,7 +509,7 @@ func TestConcurrentUse(t *testing.T) {
 		if device.closed.Load() != 1 {
 			t.Errorf("closed %d times", device.closed.Load())
 		}
-		if err := s.LockPCR(context.Background(), 16); !errors.Is(err, ErrClosed) {
+		if err := s.LockPCR(context.Background(), 16); !errors.Is(err, ReasonClosed) {
 			t.Errorf("after Close: %v", err)
 		}
 	}
@@ -514,8 +520,8 @@ func TestErrorText(t *testing.T) {
 		err  *Error
 		want string
 	}{
-		{&Error{Op: "LockPCR", Reason: ReasonRefused, Code: CodeReadOnlyIndex, Detail: "locked"}, "nsm: LockPCR: ReadOnlyIndex: locked"},
-		{&Error{Op: "Open", Reason: ReasonNoDevice, Detail: "do this", Err: ErrNoDevice}, "nsm: Open: do this: no Nitro Secure Module"},
+		{&Error{Op: "LockPCR", Reason: ReasonNSM, Code: CodeReadOnlyIndex, Detail: "locked"}, "nsm: LockPCR: nsm-error: ReadOnlyIndex: locked"},
+		{&Error{Op: "Open", Reason: ReasonNoDevice, Field: "path", Detail: "do this", Err: errors.New("cause")}, "nsm: Open: no-device: path: do this: cause"},
 	} {
 		if got := tt.err.Error(); got != tt.want {
 			t.Errorf("got  %s\nwant %s", got, tt.want)

@@ -23,8 +23,7 @@ const (
 const MaxAllowlistEntries = 4096
 
 // Allowlist is the set of targets that a [Proxy] may connect to. It is immutable
-// and safe for concurrent use; build it with [ParseAllowlist], [ReadAllowlist] or
-// [OpenAllowlistFile]. The zero Allowlist is empty, and a Proxy refuses to start
+// and safe for concurrent use; build it with [ParseAllowlist] or by package allowfile. The zero Allowlist is empty, and a Proxy refuses to start
 // with it.
 type Allowlist struct {
 	entries []rule
@@ -96,7 +95,7 @@ func (t target) String() string {
 // fd00:ec2::254, fd00:ec2::23) are opened by no network, only by their address.
 //
 // A malformed entry, no entry at all, or more than [MaxAllowlistEntries] is an
-// *Error with [ReasonAllowlist].
+// *Error with [ReasonInvalidAllowlist].
 func ParseAllowlist(entries ...string) (Allowlist, error) {
 	if err := checkEntryCount(len(entries)); err != nil {
 		return Allowlist{}, err
@@ -105,7 +104,7 @@ func ParseAllowlist(entries ...string) (Allowlist, error) {
 	for i, entry := range entries {
 		var err error
 		if a.entries[i], err = parseRule(entry); err != nil {
-			return Allowlist{}, &Error{Op: "parse", Reason: ReasonAllowlist, Detail: fmt.Sprintf("entry %d of the allowlist: %v", i+1, err)}
+			return Allowlist{}, &Error{Op: "ParseAllowlist", Reason: ReasonInvalidAllowlist, Field: fmt.Sprintf("entry %d of the allowlist", i+1), Detail: err.Error()}
 		}
 	}
 	return a, nil
@@ -114,9 +113,9 @@ func ParseAllowlist(entries ...string) (Allowlist, error) {
 func checkEntryCount(n int) error {
 	switch {
 	case n == 0:
-		return &Error{Op: "parse", Reason: ReasonAllowlist, Detail: "the allowlist is empty; name at least one host:port, such as kms.eu-west-1.amazonaws.com:443"}
+		return &Error{Op: "ParseAllowlist", Reason: ReasonInvalidAllowlist, Detail: "the allowlist is empty; name at least one host:port, such as kms.eu-west-1.amazonaws.com:443"}
 	case n > MaxAllowlistEntries:
-		return &Error{Op: "parse", Reason: ReasonAllowlist, Detail: fmt.Sprintf("the allowlist has %d entries; the limit is %d", n, MaxAllowlistEntries)}
+		return &Error{Op: "ParseAllowlist", Reason: ReasonInvalidAllowlist, Detail: fmt.Sprintf("the allowlist has %d entries; the limit is %d", n, MaxAllowlistEntries)}
 	}
 	return nil
 }

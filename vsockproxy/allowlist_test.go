@@ -47,7 +47,7 @@ func TestParseAllowlist(t *testing.T) {
 
 func TestParseAllowlistErrors(t *testing.T) {
 	_, err := ParseAllowlist()
-	wantReason(t, err, ReasonAllowlist)
+	wantReason(t, err, ReasonInvalidAllowlist)
 	for entry, says := range map[string]string{
 		"":                                    "empty",
 		"kms.amazonaws.com":                   "not host:port",
@@ -83,7 +83,7 @@ func TestParseAllowlistErrors(t *testing.T) {
 			t.Errorf("entry %q is accepted", entry)
 			continue
 		}
-		wantReason(t, err, ReasonAllowlist)
+		wantReason(t, err, ReasonInvalidAllowlist)
 		for _, part := range []string{"entry 2", says} {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("entry %q: %v; does not say %q", entry, err, part)

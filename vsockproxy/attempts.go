@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // attemptDelay is how long an address has to answer before the next one is tried
@@ -57,7 +59,7 @@ func dialFirst(ctx context.Context, addresses []netip.AddrPort, dial dialFunc) (
 		go func() {
 			r := result{address: address}
 			defer func() { results <- r }()
-			defer contain(&r.err)
+			defer contain.Panic(&r.err)
 			r.conn, r.err = dial(ctx, address)
 		}()
 	}

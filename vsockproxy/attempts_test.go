@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 func parseAddrs(text string) []netip.Addr {
@@ -176,7 +178,7 @@ func TestDialFirstErrors(t *testing.T) {
 	if err == nil || err.Error() != "no 1.0.0.1:443; no 1.0.0.2:443" {
 		t.Errorf("%v", err)
 	}
-	var p *panicError
+	var p *contain.PanicError
 	if _, _, err = dialFirst(t.Context(), addresses, func(context.Context, netip.AddrPort) (net.Conn, error) { panic("dial") }); !errors.As(err, &p) {
 		t.Errorf("%v", err)
 	}
@@ -206,8 +208,8 @@ func TestAddressFamilies(t *testing.T) {
 		{"bad6.example", PreferIPv6, "1.0.0.1"},
 		{"bad6.example", IPv6Only, string(ReasonForbiddenAddress)},
 	} {
-		s := mustServer(t, &Proxy{Target: test.name + ":443", Allow: mustAllow(t, test.name+":443", "1.0.0.1:443", "[2600::1]:443"), Resolver: dns, AddressFamily: test.family})
-		got, err := s.resolve(t.Context(), s.target, nobody)
+		w := toTargetOf(t, &Proxy{Route: To(test.name + ":443"), Allow: mustAllow(t, test.name+":443", "1.0.0.1:443", "[2600::1]:443"), Resolver: dns, AddressFamily: test.family})
+		got, err := w.targets.resolve(t.Context(), w.target, nobody)
 		if err != nil {
 			if e := wantReason(t, err, Reason(test.want)); e.Reason == ReasonResolve && !strings.Contains(err.Error(), test.family.String()) {
 				t.Errorf("%s, %v: %v", test.name, test.family, err)
@@ -234,12 +236,12 @@ func TestAddressFamilies(t *testing.T) {
 		{"[2600::1]:443", PreferIPv4, true},
 		{"1.0.0.1:443", AddressFamily(5), false},
 	} {
-		_, err := (&Proxy{Target: test.target, Allow: mustAllow(t, test.target), AddressFamily: test.family}).newServer()
+		_, err := (&Proxy{Route: To(test.target), Allow: mustAllow(t, test.target), AddressFamily: test.family}).newServer()
 		if (err == nil) != test.ok {
 			t.Errorf("%s, %v: %v", test.target, test.family, err)
 		}
 		if err != nil {
-			wantReason(t, err, ReasonConfig)
+			wantReason(t, err, ReasonInvalidOptions)
 		}
 	}
 }
@@ -253,8 +255,8 @@ func TestManyAddresses(t *testing.T) {
 	for i := range 100 {
 		answer = append(answer, fmt.Sprintf("1.0.0.%d", i))
 	}
-	s := mustServer(t, &Proxy{Target: "many.example:443", Allow: mustAllow(t, "many.example:443"), Resolver: fakeDNS{"many.example": answer}})
-	got, err := s.resolve(t.Context(), s.target, nobody)
+	w := toTargetOf(t, &Proxy{Route: To("many.example:443"), Allow: mustAllow(t, "many.example:443"), Resolver: fakeDNS{"many.example": answer}})
+	got, err := w.targets.resolve(t.Context(), w.target, nobody)
 	if err != nil || len(got) != maxAddresses || got[0] != netip.MustParseAddr("1.0.0.0") {
 		t.Errorf("%v, %v", got, err)
 	}

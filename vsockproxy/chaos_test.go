@@ -13,6 +13,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/relay"
 )
 
 // chaos is what one connection of TestChaos does, as its seed has it. Both ends
@@ -62,7 +65,7 @@ func streamOf(h half) io.Reader {
 }
 
 // send writes a stream in chunks of all sizes and ends it, or cuts.
-func (h half) send(conn duplex) (sum [sha256.Size]byte, err error) {
+func (h half) send(conn conntest.Duplex) (sum [sha256.Size]byte, err error) {
 	random := rand.New(rand.NewPCG(h.seed, 1))
 	hash := sha256.New()
 	stream := streamOf(h)
@@ -79,7 +82,7 @@ func (h half) send(conn duplex) (sum [sha256.Size]byte, err error) {
 	}
 	hash.Sum(sum[:0])
 	if h.cut {
-		abort(conn)
+		relay.Abort(conn)
 		return sum, nil
 	}
 	return sum, conn.CloseWrite()
@@ -120,7 +123,7 @@ type chaosEnd struct {
 	err            error
 }
 
-func (c chaos) play(conn duplex, out, in half) (e chaosEnd) {
+func (c chaos) play(conn conntest.Duplex, out, in half) (e chaosEnd) {
 	var both sync.WaitGroup
 	var sendErr, receiveErr error
 	both.Go(func() { e.sent, sendErr = out.send(conn) })
@@ -151,7 +154,7 @@ func TestChaos(t *testing.T) {
 		for i := range ends {
 			ends[i] = make(chan chaosEnd, 1)
 		}
-		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
+		r := start(t, tr, &Proxy{Route: To(origin(t, func(conn *net.TCPConn) {
 			var number [4]byte
 			if _, err := io.ReadFull(conn, number[:]); err != nil {
 				return // it was cut that early
@@ -164,7 +167,7 @@ func TestChaos(t *testing.T) {
 				t.Errorf("connection %d at the target: %v", i, end.err)
 			}
 			ends[i] <- end
-		}), MaxConns: connections})
+		})), MaxConns: connections})
 		var playing sync.WaitGroup
 		for i := range connections {
 			playing.Go(func() {
@@ -178,7 +181,7 @@ func TestChaos(t *testing.T) {
 				if _, err := conn.Write(number); err != nil {
 					t.Errorf("connection %d: %v", i, err)
 				}
-				enclave := c.play(conn.(duplex), c.up, c.down)
+				enclave := c.play(conn.(conntest.Duplex), c.up, c.down)
 				if enclave.err != nil {
 					t.Errorf("connection %d at the enclave: %v", i, enclave.err)
 				}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 const (
@@ -41,8 +43,10 @@ func TestProxySeesCiphertextOnly(t *testing.T) {
 
 				l, e := tr.listen(t)
 				seen := new(recording)
-				l = wrapListener{l, func(conn net.Conn) net.Conn { return recordedConn{wrapped{conn.(duplex)}, seen} }}
-				r := startOn(t, l, e, &Proxy{Target: server.Listener.Addr().String()})
+				l = wrapListener{l, func(conn net.Conn) net.Conn {
+					return recordedConn{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, seen}
+				}}
+				r := startOn(t, l, e, &Proxy{Route: To(server.Listener.Addr().String())})
 
 				client := server.Client()
 				client.Transport.(*http.Transport).DialContext = r.DialContext
@@ -118,12 +122,12 @@ func (r *recording) bytes() (fromEnclave, toEnclave []byte) {
 }
 
 type recordedConn struct {
-	wrapped
+	conntest.Wrapped
 	to *recording
 }
 
 func (c recordedConn) Read(b []byte) (int, error) {
-	n, err := c.wrapped.Read(b)
+	n, err := c.Wrapped.Read(b)
 	c.to.mu.Lock()
 	defer c.to.mu.Unlock()
 	c.to.fromEnclave = append(c.to.fromEnclave, b[:n]...)
@@ -131,7 +135,7 @@ func (c recordedConn) Read(b []byte) (int, error) {
 }
 
 func (c recordedConn) Write(b []byte) (int, error) {
-	n, err := c.wrapped.Write(b)
+	n, err := c.Wrapped.Write(b)
 	c.to.mu.Lock()
 	defer c.to.mu.Unlock()
 	c.to.toEnclave = append(c.to.toEnclave, b[:n]...)

@@ -41,14 +41,14 @@ func readClientHello(r io.Reader) (wire []byte, name string, err error) {
 		}
 		message = append(message, fragment...)
 		if message[0] != messageClientHello {
-			return nil, "", malformed(ReasonClientHello, "the first handshake message has type %d, not ClientHello (1)", message[0])
+			return nil, "", malformed(ReasonInvalidClientHello, "the first handshake message has type %d, not ClientHello (1)", message[0])
 		}
 		if len(message) < messageHeaderLength {
 			continue
 		}
 		length := int(message[1])<<16 | int(message[2])<<8 | int(message[3])
 		if length > MaxClientHello {
-			return nil, "", malformed(ReasonClientHello, "the ClientHello announces %d bytes; the limit is %d", length, MaxClientHello)
+			return nil, "", malformed(ReasonInvalidClientHello, "the ClientHello announces %d bytes; the limit is %d", length, MaxClientHello)
 		}
 		if body := message[messageHeaderLength:]; len(body) >= length {
 			name, err = serverName(body[:length])
@@ -70,11 +70,11 @@ func readRecord(r io.Reader, wire *[]byte) ([]byte, error) {
 	kind, major, length := header[0], header[1], int(header[3])<<8|int(header[4])
 	switch {
 	case string(header) == "CONNE":
-		return nil, malformed(ReasonClientHello, "the client sent an HTTP CONNECT; on a server name route the client speaks TLS at once (leave Dialer.Connect unset)")
+		return nil, malformed(ReasonInvalidClientHello, "the client sent an HTTP CONNECT; on a server name route the client speaks TLS at once (leave Dialer.Connect unset)")
 	case kind != recordHandshake || major != 3:
-		return nil, malformed(ReasonClientHello, "the client does not speak TLS: a record begins with % x", header[:3])
+		return nil, malformed(ReasonInvalidClientHello, "the client does not speak TLS: a record begins with % x", header[:3])
 	case length == 0 || length > maxRecordLength:
-		return nil, malformed(ReasonClientHello, "a TLS record of %d bytes; the limits are 1 and %d", length, maxRecordLength)
+		return nil, malformed(ReasonInvalidClientHello, "a TLS record of %d bytes; the limits are 1 and %d", length, maxRecordLength)
 	}
 	return readMore(r, wire, length)
 }
@@ -83,15 +83,15 @@ func readRecord(r io.Reader, wire *[]byte) ([]byte, error) {
 func readMore(r io.Reader, wire *[]byte, n int) ([]byte, error) {
 	had := len(*wire)
 	if had+n > MaxClientHello {
-		return nil, malformed(ReasonClientHello, "the ClientHello takes more than %d bytes", MaxClientHello)
+		return nil, malformed(ReasonInvalidClientHello, "the ClientHello takes more than %d bytes", MaxClientHello)
 	}
 	*wire = slices.Grow(*wire, n)[:had+n]
 	_, err := io.ReadFull(r, (*wire)[had:])
 	switch {
 	case errors.Is(err, io.EOF) && had == 0:
-		return nil, malformed(ReasonClientHello, "the client left without a word")
+		return nil, malformed(ReasonInvalidClientHello, "the client left without a word")
 	case endsEarly(err):
-		return nil, malformed(ReasonClientHello, "the client left in the middle of its ClientHello")
+		return nil, malformed(ReasonInvalidClientHello, "the client left in the middle of its ClientHello")
 	}
 	return (*wire)[had:], err
 }
@@ -136,19 +136,19 @@ func serverName(body []byte) (string, error) {
 	}
 	extensions := fields{rest: hello.vector(2)}
 	if hello.short || len(hello.rest) > 0 {
-		return "", malformed(ReasonClientHello, "the fields of the ClientHello do not fill it exactly")
+		return "", malformed(ReasonInvalidClientHello, "the fields of the ClientHello do not fill it exactly")
 	}
 	var list []byte
 	var found, encrypted bool
 	for len(extensions.rest) > 0 {
 		kind, data := extensions.number(2), extensions.vector(2)
 		if extensions.short {
-			return "", malformed(ReasonClientHello, "an extension of the ClientHello is cut off")
+			return "", malformed(ReasonInvalidClientHello, "an extension of the ClientHello is cut off")
 		}
 		switch kind {
 		case extensionServerName:
 			if found {
-				return "", malformed(ReasonClientHello, "the ClientHello has two server_name extensions")
+				return "", malformed(ReasonInvalidClientHello, "the ClientHello has two server_name extensions")
 			}
 			list, found = data, true
 		case extensionECH:
@@ -175,11 +175,11 @@ func nameInList(data []byte) (string, error) {
 	kind, name := list.number(1), list.vector(2)
 	switch {
 	case extension.short || len(extension.rest) > 0 || list.short || len(list.rest) > 0:
-		return "", malformed(ReasonServerName, "the server_name extension does not hold exactly one name")
+		return "", malformed(ReasonInvalidServerName, "the server_name extension does not hold exactly one name")
 	case kind != nameTypeHost:
-		return "", malformed(ReasonServerName, "the server_name has type %d, not host_name (0)", kind)
+		return "", malformed(ReasonInvalidServerName, "the server_name has type %d, not host_name (0)", kind)
 	case len(name) > maxHostLength:
-		return "", malformed(ReasonServerName, "the server name is %d bytes long; the limit is %d", len(name), maxHostLength)
+		return "", malformed(ReasonInvalidServerName, "the server name is %d bytes long; the limit is %d", len(name), maxHostLength)
 	}
 	return checkServerName(string(name))
 }
@@ -189,17 +189,17 @@ func nameInList(data []byte) (string, error) {
 func checkServerName(name string) (string, error) {
 	// Before case is folded: outside ASCII there are letters that fold into it.
 	if !isPrintableASCII(name) {
-		return "", malformed(ReasonServerName, "the server name %+q has bytes that are not printable ASCII", name)
+		return "", malformed(ReasonInvalidServerName, "the server name %+q has bytes that are not printable ASCII", name)
 	}
 	if _, err := netip.ParseAddr(name); err == nil {
-		return "", malformed(ReasonServerName, "the server name %q is an IP address; a ClientHello names hosts only", name)
+		return "", malformed(ReasonInvalidServerName, "the server name %q is an IP address; a ClientHello names hosts only", name)
 	}
 	if strings.HasSuffix(name, ".") {
-		return "", malformed(ReasonServerName, "the server name %q ends with a dot", name)
+		return "", malformed(ReasonInvalidServerName, "the server name %q ends with a dot", name)
 	}
 	normal, _, err := parseHost(name)
 	if err != nil {
-		return "", malformed(ReasonServerName, "the server name %q: %v", name, err)
+		return "", malformed(ReasonInvalidServerName, "the server name %q: %v", name, err)
 	}
 	return normal, nil
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // realHello is what crypto/tls sends first.
@@ -163,7 +165,7 @@ func TestClientHelloLeavesTheRest(t *testing.T) {
 	if _, _, err := readClientHello(r); err != nil {
 		t.Fatal(err)
 	}
-	wantRead(t, r, "early data")
+	conntest.WantRead(t, r, "early data")
 }
 
 // clientHelloRefusals are all ways to be refused, with what the error says.
@@ -171,56 +173,56 @@ func clientHelloRefusals(t testing.TB) []helloRefusal {
 	whole := func(message []byte) []byte { return inRecords(message, 1<<14) }
 	named := madeHello(sni("name.example"))
 	return []helloRefusal{
-		{"nothing", nil, ReasonClientHello, "without a word"},
-		{"half a record header", []byte{22, 3, 1}, ReasonClientHello, "in the middle"},
-		{"half a record", whole(named)[:50], ReasonClientHello, "in the middle"},
-		{"between records", inRecords(named, 50)[:55], ReasonClientHello, "in the middle"},
-		{"HTTP", []byte("GET / HTTP/1.1\r\n\r\n"), ReasonClientHello, "does not speak TLS"},
-		{"CONNECT", []byte("CONNECT a.example:443 HTTP/1.1\r\n\r\n"), ReasonClientHello, "Dialer.Connect"},
-		{"SSLv2 hello", []byte{0x80, 0x2e, 1, 3, 1, 0, 0x15}, ReasonClientHello, "does not speak TLS"},
-		{"alert", []byte{21, 3, 3, 0, 2, 2, 70}, ReasonClientHello, "does not speak TLS"},
-		{"alert between fragments", append(inRecords(named[:9], 9), 21, 3, 3, 0, 2, 2, 70), ReasonClientHello, "does not speak TLS"},
-		{"record version 4", append([]byte{22, 4, 0}, vec(2, named)...), ReasonClientHello, "does not speak TLS"},
-		{"empty record", []byte{22, 3, 1, 0, 0}, ReasonClientHello, "record of 0 bytes"},
-		{"empty record between fragments", append(inRecords(named[:9], 9), 22, 3, 1, 0, 0), ReasonClientHello, "record of 0 bytes"},
-		{"record too long", []byte{22, 3, 1, 0x40, 1}, ReasonClientHello, "record of 16385 bytes"},
-		{"ServerHello", whole(append([]byte{2}, named[1:]...)), ReasonClientHello, "type 2"},
-		{"announces 16 MiB", whole([]byte{1, 0xff, 0xff, 0xff}), ReasonClientHello, "announces 16777215 bytes"},
-		{"one byte too long", whole(append([]byte{1}, vec(3, make([]byte, MaxClientHello+1))[:3]...)), ReasonClientHello, "announces 32769 bytes"},
-		{"long on the wire", inRecords(append([]byte{1}, vec(3, make([]byte, MaxClientHello-4))...), 1<<14), ReasonClientHello, "takes more than 32768 bytes"},
-		{"long on the wire in bytes", inRecords(append([]byte{1}, vec(3, make([]byte, 8000))...), 1), ReasonClientHello, "takes more than 32768 bytes"},
-		{"empty", whole([]byte{1, 0, 0, 0}), ReasonClientHello, "do not fill it exactly"},
-		{"one byte short", whole(append([]byte{1}, vec(3, named[4:len(named)-1])...)), ReasonClientHello, "do not fill it exactly"},
-		{"one byte more", whole(append([]byte{1}, vec(3, append(named[4:len(named):len(named)], 0))...)), ReasonClientHello, "do not fill it exactly"},
-		{"extension cut off", whole(madeHello([]byte{0, 0, 0, 9, 0})), ReasonClientHello, "cut off"},
+		{"nothing", nil, ReasonInvalidClientHello, "without a word"},
+		{"half a record header", []byte{22, 3, 1}, ReasonInvalidClientHello, "in the middle"},
+		{"half a record", whole(named)[:50], ReasonInvalidClientHello, "in the middle"},
+		{"between records", inRecords(named, 50)[:55], ReasonInvalidClientHello, "in the middle"},
+		{"HTTP", []byte("GET / HTTP/1.1\r\n\r\n"), ReasonInvalidClientHello, "does not speak TLS"},
+		{"CONNECT", []byte("CONNECT a.example:443 HTTP/1.1\r\n\r\n"), ReasonInvalidClientHello, "Dialer.Connect"},
+		{"SSLv2 hello", []byte{0x80, 0x2e, 1, 3, 1, 0, 0x15}, ReasonInvalidClientHello, "does not speak TLS"},
+		{"alert", []byte{21, 3, 3, 0, 2, 2, 70}, ReasonInvalidClientHello, "does not speak TLS"},
+		{"alert between fragments", append(inRecords(named[:9], 9), 21, 3, 3, 0, 2, 2, 70), ReasonInvalidClientHello, "does not speak TLS"},
+		{"record version 4", append([]byte{22, 4, 0}, vec(2, named)...), ReasonInvalidClientHello, "does not speak TLS"},
+		{"empty record", []byte{22, 3, 1, 0, 0}, ReasonInvalidClientHello, "record of 0 bytes"},
+		{"empty record between fragments", append(inRecords(named[:9], 9), 22, 3, 1, 0, 0), ReasonInvalidClientHello, "record of 0 bytes"},
+		{"record too long", []byte{22, 3, 1, 0x40, 1}, ReasonInvalidClientHello, "record of 16385 bytes"},
+		{"ServerHello", whole(append([]byte{2}, named[1:]...)), ReasonInvalidClientHello, "type 2"},
+		{"announces 16 MiB", whole([]byte{1, 0xff, 0xff, 0xff}), ReasonInvalidClientHello, "announces 16777215 bytes"},
+		{"one byte too long", whole(append([]byte{1}, vec(3, make([]byte, MaxClientHello+1))[:3]...)), ReasonInvalidClientHello, "announces 32769 bytes"},
+		{"long on the wire", inRecords(append([]byte{1}, vec(3, make([]byte, MaxClientHello-4))...), 1<<14), ReasonInvalidClientHello, "takes more than 32768 bytes"},
+		{"long on the wire in bytes", inRecords(append([]byte{1}, vec(3, make([]byte, 8000))...), 1), ReasonInvalidClientHello, "takes more than 32768 bytes"},
+		{"empty", whole([]byte{1, 0, 0, 0}), ReasonInvalidClientHello, "do not fill it exactly"},
+		{"one byte short", whole(append([]byte{1}, vec(3, named[4:len(named)-1])...)), ReasonInvalidClientHello, "do not fill it exactly"},
+		{"one byte more", whole(append([]byte{1}, vec(3, append(named[4:len(named):len(named)], 0))...)), ReasonInvalidClientHello, "do not fill it exactly"},
+		{"extension cut off", whole(madeHello([]byte{0, 0, 0, 9, 0})), ReasonInvalidClientHello, "cut off"},
 		{"no extensions", whole(madeHello()), ReasonNoServerName, "no server_name"},
 		{"no name", realHello(t, &tls.Config{InsecureSkipVerify: true}), ReasonNoServerName, "no server_name"},
 		{"crypto/tls and an address", realHello(t, &tls.Config{ServerName: "192.0.2.1"}), ReasonNoServerName, "no server_name"},
-		{"two extensions", whole(madeHello(sni("name.example"), sni("name.example"))), ReasonClientHello, "two server_name"},
-		{"two names", whole(madeHello(extension(0, vec(2, append([]byte{0, 0, 1, 'a'}, 0, 0, 1, 'b'))))), ReasonServerName, "exactly one name"},
-		{"no names", whole(madeHello(extension(0, vec(2, nil)))), ReasonServerName, "exactly one name"},
-		{"empty extension", whole(madeHello(extension(0, nil))), ReasonServerName, "exactly one name"},
-		{"bytes after the list", whole(madeHello(extension(0, append(vec(2, []byte{0, 0, 1, 'a'}), 0)))), ReasonServerName, "exactly one name"},
-		{"other type of name", whole(madeHello(extension(0, vec(2, []byte{1, 0, 1, 'a'})))), ReasonServerName, "type 1"},
-		{"empty name", whole(madeHello(sni(""))), ReasonServerName, "empty"},
-		{"IPv4", whole(madeHello(sni("192.0.2.1"))), ReasonServerName, "IP address"},
-		{"IPv6", whole(madeHello(sni("2001:db8::1"))), ReasonServerName, "IP address"},
-		{"mapped IPv4", whole(madeHello(sni("::ffff:192.0.2.1"))), ReasonServerName, "IP address"},
-		{"IPv6 with a zone", whole(madeHello(sni("fe80::1%eth0"))), ReasonServerName, "IP address"},
-		{"IPv6 in brackets", whole(madeHello(sni("[2001:db8::1]"))), ReasonServerName, "has the byte '['"},
-		{"short IPv4", whole(madeHello(sni("127.1"))), ReasonServerName, "neither a domain"},
-		{"hexadecimal IPv4", whole(madeHello(sni("0x7f000001"))), ReasonServerName, "neither a domain"},
-		{"final dot", whole(madeHello(sni("name.example."))), ReasonServerName, "ends with a dot"},
-		{"dot", whole(madeHello(sni("."))), ReasonServerName, "ends with a dot"},
-		{"two dots", whole(madeHello(sni("name..example"))), ReasonServerName, "empty label"},
-		{"port", whole(madeHello(sni("name.example:443"))), ReasonServerName, "has the byte ':'"},
-		{"wildcard", whole(madeHello(sni("*.example"))), ReasonServerName, "*"},
-		{"NUL", whole(madeHello(sni("name.example\x00.com"))), ReasonServerName, "not printable ASCII"},
-		{"line feed", whole(madeHello(sni("name.example\nend=closed"))), ReasonServerName, "not printable ASCII"},
-		{"international", whole(madeHello(sni("bücher.example"))), ReasonServerName, "not printable ASCII"},
-		{"folds to ASCII", whole(madeHello(sni("\u212ams.example"))), ReasonServerName, "not printable ASCII"},
-		{"too long", whole(madeHello(sni(strings.Repeat("a.", 127) + "a"))), ReasonServerName, "255 bytes long"},
-		{"long label", whole(madeHello(sni(strings.Repeat("a", 64) + ".example"))), ReasonServerName, "64 bytes long"},
+		{"two extensions", whole(madeHello(sni("name.example"), sni("name.example"))), ReasonInvalidClientHello, "two server_name"},
+		{"two names", whole(madeHello(extension(0, vec(2, append([]byte{0, 0, 1, 'a'}, 0, 0, 1, 'b'))))), ReasonInvalidServerName, "exactly one name"},
+		{"no names", whole(madeHello(extension(0, vec(2, nil)))), ReasonInvalidServerName, "exactly one name"},
+		{"empty extension", whole(madeHello(extension(0, nil))), ReasonInvalidServerName, "exactly one name"},
+		{"bytes after the list", whole(madeHello(extension(0, append(vec(2, []byte{0, 0, 1, 'a'}), 0)))), ReasonInvalidServerName, "exactly one name"},
+		{"other type of name", whole(madeHello(extension(0, vec(2, []byte{1, 0, 1, 'a'})))), ReasonInvalidServerName, "type 1"},
+		{"empty name", whole(madeHello(sni(""))), ReasonInvalidServerName, "empty"},
+		{"IPv4", whole(madeHello(sni("192.0.2.1"))), ReasonInvalidServerName, "IP address"},
+		{"IPv6", whole(madeHello(sni("2001:db8::1"))), ReasonInvalidServerName, "IP address"},
+		{"mapped IPv4", whole(madeHello(sni("::ffff:192.0.2.1"))), ReasonInvalidServerName, "IP address"},
+		{"IPv6 with a zone", whole(madeHello(sni("fe80::1%eth0"))), ReasonInvalidServerName, "IP address"},
+		{"IPv6 in brackets", whole(madeHello(sni("[2001:db8::1]"))), ReasonInvalidServerName, "has the byte '['"},
+		{"short IPv4", whole(madeHello(sni("127.1"))), ReasonInvalidServerName, "neither a domain"},
+		{"hexadecimal IPv4", whole(madeHello(sni("0x7f000001"))), ReasonInvalidServerName, "neither a domain"},
+		{"final dot", whole(madeHello(sni("name.example."))), ReasonInvalidServerName, "ends with a dot"},
+		{"dot", whole(madeHello(sni("."))), ReasonInvalidServerName, "ends with a dot"},
+		{"two dots", whole(madeHello(sni("name..example"))), ReasonInvalidServerName, "empty label"},
+		{"port", whole(madeHello(sni("name.example:443"))), ReasonInvalidServerName, "has the byte ':'"},
+		{"wildcard", whole(madeHello(sni("*.example"))), ReasonInvalidServerName, "*"},
+		{"NUL", whole(madeHello(sni("name.example\x00.com"))), ReasonInvalidServerName, "not printable ASCII"},
+		{"line feed", whole(madeHello(sni("name.example\nend=closed"))), ReasonInvalidServerName, "not printable ASCII"},
+		{"international", whole(madeHello(sni("bücher.example"))), ReasonInvalidServerName, "not printable ASCII"},
+		{"folds to ASCII", whole(madeHello(sni("\u212ams.example"))), ReasonInvalidServerName, "not printable ASCII"},
+		{"too long", whole(madeHello(sni(strings.Repeat("a.", 127) + "a"))), ReasonInvalidServerName, "255 bytes long"},
+		{"long label", whole(madeHello(sni(strings.Repeat("a", 64) + ".example"))), ReasonInvalidServerName, "64 bytes long"},
 		{"ECH", realHello(t, &tls.Config{ServerName: "name.example", MinVersion: tls.VersionTLS13, EncryptedClientHelloConfigList: echConfigList(t)}), ReasonEncryptedHello, "switch ECH off"},
 		{"GREASE ECH", whole(madeHello(sni("name.example"), extension(extensionECH, make([]byte, 40)))), ReasonEncryptedHello, "switch ECH off"},
 	}
@@ -241,7 +243,7 @@ func TestClientHelloRefusals(t *testing.T) {
 			if wire != nil || name != "" {
 				t.Errorf("a name %q or bytes beside an error", name)
 			}
-			if e.Op != "handshake" || !strings.Contains(e.Detail, test.says) {
+			if e.Op != "Serve" || e.Field != "client" || !strings.Contains(e.Detail, test.says) {
 				t.Errorf("%v; does not say %q", err, test.says)
 			}
 			if strings.ContainsAny(err.Error(), "\n\x00") {

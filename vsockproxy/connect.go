@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
 )
 
 // MaxConnectRequest bounds the request line and header of a CONNECT request, and
@@ -23,16 +24,33 @@ const maxDiscard = 256 << 10
 
 const endOfHead = "\r\n\r\n"
 
-// reachByConnect does what a CONNECT request asks for (RFC 9110, section 9.3.6).
-func (s *server) reachByConnect(ctx context.Context, c *connection) (net.Conn, error) {
+// byConnect leads each connection to the target that its CONNECT request names
+// (RFC 9110, section 9.3.6).
+type byConnect struct {
+	targets *targetDialer
+	patience
+}
+
+func (byConnect) String() string { return "HTTP CONNECT" }
+
+func (w byConnect) check(p *Proxy) (way, error) {
+	targets, _, err := p.targets()
+	if err != nil {
+		return nil, err
+	}
+	w.targets, w.patience = targets, patience(p.HandshakeTimeout)
+	return w, nil
+}
+
+func (w byConnect) reach(ctx context.Context, c *connection) (net.Conn, error) {
 	var t target
-	err := s.handshake(ctx, c.accepted, "CONNECT request", func() (err error) {
+	err := w.read(ctx, c.accepted, "CONNECT request", func() (err error) {
 		t, c.early, err = readConnect(c.accepted)
 		return err
 	})
 	var far net.Conn
 	if err == nil {
-		far, err = s.reachTarget(ctx, c, t)
+		far, err = w.targets.reach(ctx, c, t)
 	}
 	if err != nil {
 		refuseConnect(ctx, c.accepted, err)
@@ -81,19 +99,19 @@ func readConnectHead(r io.Reader) (head string, early []byte, err error) {
 		}
 		for i := had; i < n; i++ {
 			if buf[i] == '\n' && (i == 0 || buf[i-1] != '\r') {
-				return "", nil, malformed(ReasonConnect, "a line of the request ends without a carriage return")
+				return "", nil, malformed(ReasonInvalidConnect, "a line of the request ends without a carriage return")
 			}
 		}
 		switch {
 		case endsEarly(err) && n == 0:
-			return "", nil, malformed(ReasonConnect, "the client left without a word")
+			return "", nil, malformed(ReasonInvalidConnect, "the client left without a word")
 		case endsEarly(err):
-			return "", nil, malformed(ReasonConnect, "the client left in the middle of its CONNECT request")
+			return "", nil, malformed(ReasonInvalidConnect, "the client left in the middle of its CONNECT request")
 		case err != nil:
 			return "", nil, err
 		}
 	}
-	return "", nil, malformed(ReasonConnect, "the request is longer than %d bytes", MaxConnectRequest)
+	return "", nil, malformed(ReasonInvalidConnect, "the request is longer than %d bytes", MaxConnectRequest)
 }
 
 // checkMethod checks as much of the method as there is.
@@ -101,9 +119,9 @@ func checkMethod(request []byte) error {
 	const method = "CONNECT "
 	if n := min(len(request), len(method)); string(request[:n]) != method[:n] {
 		if request[0] == recordHandshake {
-			return malformed(ReasonConnect, "the client speaks TLS without a CONNECT request before it; set Dialer.Connect in the enclave, or use another route")
+			return malformed(ReasonInvalidConnect, "the client speaks TLS without a CONNECT request before it; set Dialer.Connect in the enclave, or use another route")
 		}
-		return malformed(ReasonConnect, "the request is not CONNECT host:port HTTP/1.1")
+		return malformed(ReasonInvalidConnect, "the request is not CONNECT host:port HTTP/1.1")
 	}
 	return nil
 }
@@ -114,23 +132,23 @@ func parseConnect(head string) (target, error) {
 	lines := strings.Split(head, "\r\n")
 	request := strings.Split(lines[0], " ")
 	if len(request) != 3 || request[0] != "CONNECT" {
-		return target{}, malformed(ReasonConnect, "the request line is not CONNECT host:port HTTP/1.1")
+		return target{}, malformed(ReasonInvalidConnect, "the request line is not CONNECT host:port HTTP/1.1")
 	}
 	if v := request[2]; v != "HTTP/1.1" && v != "HTTP/1.0" {
-		return target{}, malformed(ReasonConnect, "the version is neither HTTP/1.1 nor HTTP/1.0")
+		return target{}, malformed(ReasonInvalidConnect, "the version is neither HTTP/1.1 nor HTTP/1.0")
 	}
 	for i, line := range lines[1:] {
 		if err := checkField(line); err != nil {
-			return target{}, malformed(ReasonConnect, "header field %d: %v", i+1, err)
+			return target{}, malformed(ReasonInvalidConnect, "header field %d: %v", i+1, err)
 		}
 	}
 	// Before case is folded: outside ASCII there are letters that fold into it.
 	if !isPrintableASCII(request[1]) {
-		return target{}, malformed(ReasonConnect, "the target has bytes that are not printable ASCII")
+		return target{}, malformed(ReasonInvalidConnect, "the target has bytes that are not printable ASCII")
 	}
 	t, err := parseTarget(request[1])
 	if err != nil {
-		return target{}, malformed(ReasonConnect, "the target %v", strings.TrimPrefix(err.Error(), "the target "))
+		return target{}, malformed(ReasonInvalidConnect, "the target %v", strings.TrimPrefix(err.Error(), "the target "))
 	}
 	return t, nil
 }
@@ -164,10 +182,13 @@ func isTokenByte(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r < 0x80 && strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
+// answerTimeout bounds how long a client may take to read an answer to CONNECT.
+const answerTimeout = time.Second
+
 // answerConnect writes the head of an answer, and waits no longer for a client
 // that does not read than for one that is leaving.
 func answerConnect(ctx context.Context, client net.Conn, status, fields string) error {
-	ctx, cancel := context.WithTimeout(ctx, partingTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	return handshake(ctx, client, func() error {
 		_, err := io.WriteString(client, "HTTP/1.1 "+status+"\r\n"+fields+"\r\n")
@@ -187,7 +208,7 @@ func refuseConnect(ctx context.Context, client net.Conn, err error) {
 	if half, ok := client.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
-	ctx, cancel := context.WithTimeout(ctx, partingTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	_ = handshake(ctx, client, func() error {
 		_, err := io.CopyN(io.Discard, client, maxDiscard)
@@ -199,7 +220,7 @@ func refuseConnect(ctx context.Context, client net.Conn, err error) {
 // the fault without giving addresses of the parent's network away. Those are in
 // the log.
 var refusals = map[Reason]struct{ status, text string }{
-	ReasonConnect:          {"400", ""}, // the error quotes what the client sent
+	ReasonInvalidConnect:   {"400", ""}, // the error quotes what the client sent
 	ReasonNotAllowed:       {"403", ""}, // the same whether or not others may reach it
 	ReasonForbiddenAddress: {"502", "the name leads to no address that the proxy may connect to; its log says why"},
 	ReasonResolve:          {"502", "the proxy cannot resolve the name"},
@@ -225,7 +246,7 @@ func refusalStatus(err error) string {
 	if text == "" {
 		text = e.Detail
 	}
-	if e.Op == "handshake" && reason == ReasonTimeout {
+	if errors.Is(err, errUnfinished) {
 		status, text = "408", "the CONNECT request was not complete in time"
 	}
 	return status + " " + plainText(fmt.Sprintf("%s: %s", reason, text))
@@ -243,8 +264,8 @@ func plainText(s string) string {
 }
 
 // askToConnect asks the proxy at the other end of conn to connect to t. It reads
-// no byte beyond the proxy's answer. Errors are *Error with Op "connect" if they
-// are about the answer.
+// no byte beyond the proxy's answer. Errors are *Error if they are about the
+// answer.
 func askToConnect(conn net.Conn, t target) error {
 	if _, err := fmt.Fprintf(conn, "CONNECT %v HTTP/1.1\r\nHost: %v\r\n\r\n", t, t); err != nil {
 		return err
@@ -262,7 +283,8 @@ func askToConnect(conn net.Conn, t target) error {
 		return nil
 	}
 	return &Error{
-		Op:     "connect",
+		Op:     "DialContext",
+		Remote: true,
 		Reason: answerReason(code, text),
 		Detail: fmt.Sprintf("asked for %v, the proxy answered %s %+q", t, code, quoted(text)),
 	}
@@ -278,7 +300,7 @@ func readAnswerHead(r io.Reader) (string, error) {
 		_, err := io.ReadFull(r, b[:])
 		switch {
 		case endsEarly(err) && len(head) == 0:
-			return "", &Error{Op: "connect", Reason: ReasonRefused, Detail: "the connection was closed instead of answering CONNECT; has the proxy a Connect route, and what does its log say?"}
+			return "", &Error{Op: "DialContext", Reason: ReasonRefused, Detail: "the connection was closed instead of answering CONNECT; has the proxy a Connect route, and what does its log say?"}
 		case endsEarly(err):
 			return "", badAnswer("the connection was closed in the middle of the answer to CONNECT, after %+q", quoted(string(head)))
 		case err != nil:
@@ -296,7 +318,7 @@ func readAnswerHead(r io.Reader) (string, error) {
 }
 
 func badAnswer(format string, args ...any) error {
-	return &Error{Op: "connect", Reason: ReasonHandshake, Detail: fmt.Sprintf(format, args...) + "; does the proxy have a Connect route?"}
+	return &Error{Op: "DialContext", Reason: ReasonInvalidHandshake, Detail: fmt.Sprintf(format, args...) + "; does the proxy have a Connect route?"}
 }
 
 func quoted(s string) string { return s[:min(len(s), maxAnswerText)] }
@@ -325,7 +347,7 @@ func answerReason(code, text string) Reason {
 	}
 	switch code {
 	case "400":
-		return ReasonConnect
+		return ReasonInvalidConnect
 	case "403":
 		return ReasonNotAllowed
 	case "408", "504":

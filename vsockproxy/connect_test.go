@@ -14,10 +14,12 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // plainDial dials without a CONNECT, for tests that write their own.
-func (r *running) plainDial(t *testing.T) duplex {
+func (r *running) plainDial(t *testing.T) conntest.Duplex {
 	t.Helper()
 	plain := *r
 	plain.Connect = false
@@ -25,14 +27,14 @@ func (r *running) plainDial(t *testing.T) duplex {
 }
 
 // dialTo asks for address.
-func (r *running) dialTo(t *testing.T, address string) duplex {
+func (r *running) dialTo(t *testing.T, address string) conntest.Duplex {
 	t.Helper()
 	conn, err := r.DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return conn.(duplex)
+	return conn.(conntest.Duplex)
 }
 
 func startConnect(t *testing.T, tr transport, p *Proxy) *running {
@@ -75,7 +77,7 @@ func TestConnectReachesListedServers(t *testing.T) {
 		}
 		_, err := client.Get("https://other.example/")
 		e := wantReason(t, err, ReasonNotAllowed)
-		if e.Op != "connect" || e.Endpoint != r.Endpoint || !strings.Contains(e.Detail, "other.example:443 is not on the allowlist") {
+		if e.Op != "DialContext" || e.Endpoint != r.Endpoint || !strings.Contains(e.Detail, "other.example:443 is not on the allowlist") {
 			t.Errorf("%v does not say what is wrong", err)
 		}
 		line := r.log.wantEnd(t, string(ReasonNotAllowed))
@@ -121,46 +123,46 @@ var connectRefusals = []struct {
 	reason        Reason
 	says          string // in the log
 }{
-	{"GET", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "400 bad-connect", ReasonConnect, "not CONNECT"},
-	{"one letter", "X", "400 bad-connect", ReasonConnect, "not CONNECT"},
-	{"TLS", "\x16\x03\x01", "400 bad-connect", ReasonConnect, "set Dialer.Connect"},
-	{"lower case", "connect a.example:443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "not CONNECT"},
-	{"no port", "CONNECT a.example HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "not host:port"},
-	{"port 0", "CONNECT a.example:0 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "port"},
-	{"port 65979, 443 in 16 bits", "CONNECT a.example:65979 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "65979"},
-	{"named port", "CONNECT a.example:https HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "https"},
-	{"port with a sign", "CONNECT a.example:+443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "+443"},
-	{"URL", "CONNECT https://a.example:443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "not host:port"},
-	{"path", "CONNECT a.example:443/x HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "443/x"},
-	{"user", "CONNECT user@a.example:443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "@"},
-	{"wildcard", "CONNECT *.example:443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "*"},
-	{"only a wildcard", "CONNECT *:443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "*"},
-	{"no host", "CONNECT :443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "empty"},
-	{"network", "CONNECT 10.0.0.0/8:443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "10.0.0.0/8"},
-	{"short IPv4", "CONNECT 127.1:443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "127.1"},
-	{"NUL", "CONNECT a.example\x00:443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "not printable ASCII"},
-	{"folds to ASCII", "CONNECT \u212ams.example:443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "not printable ASCII"},
-	{"no target", "CONNECT  HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "empty"},
-	{"two spaces", "CONNECT  a.example:443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "not CONNECT"},
-	{"tab", "CONNECT a.example:443\tHTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "not CONNECT"},
-	{"space at the end", "CONNECT a.example:443 HTTP/1.1 \r\n\r\n", "400 bad-connect", ReasonConnect, "not CONNECT"},
-	{"no version", "CONNECT a.example:443\r\n\r\n", "400 bad-connect", ReasonConnect, "not CONNECT"},
-	{"HTTP/2", "CONNECT a.example:443 HTTP/2.0\r\n\r\n", "400 bad-connect", ReasonConnect, "neither HTTP/1.1"},
-	{"HTTP/1.2", "CONNECT a.example:443 HTTP/1.2\r\n\r\n", "400 bad-connect", ReasonConnect, "neither HTTP/1.1"},
-	{"bare line feeds", "CONNECT a.example:443 HTTP/1.1\n\n", "400 bad-connect", ReasonConnect, "carriage return"},
-	{"bare line feed in a field", "CONNECT a.example:443 HTTP/1.1\r\nA: b\nHost: c\r\n\r\n", "400 bad-connect", ReasonConnect, "control character"},
-	{"bare carriage return", "CONNECT a.example:443 HTTP/1.1\r\nA: b\rC: d\r\n\r\n", "400 bad-connect", ReasonConnect, "control character"},
-	{"NUL in a field", "CONNECT a.example:443 HTTP/1.1\r\nA: \x00\r\n\r\n", "400 bad-connect", ReasonConnect, "control character"},
-	{"folded field", "CONNECT a.example:443 HTTP/1.1\r\nA: b\r\n c: d\r\n\r\n", "400 bad-connect", ReasonConnect, "field 2: the name"},
-	{"no colon", "CONNECT a.example:443 HTTP/1.1\r\nA b\r\n\r\n", "400 bad-connect", ReasonConnect, "no colon"},
-	{"space before the colon", "CONNECT a.example:443 HTTP/1.1\r\nContent-Length : 5\r\n\r\n", "400 bad-connect", ReasonConnect, "the name"},
-	{"no field name", "CONNECT a.example:443 HTTP/1.1\r\n: b\r\n\r\n", "400 bad-connect", ReasonConnect, "the name"},
-	{"Content-Length", "CONNECT a.example:443 HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "400 bad-connect", ReasonConnect, "no body"},
-	{"Content-Length 0", "CONNECT a.example:443 HTTP/1.1\r\ncontent-length: 0\r\n\r\n", "400 bad-connect", ReasonConnect, "no body"},
-	{"Transfer-Encoding", "CONNECT a.example:443 HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\n\r\n0\r\n\r\n", "400 bad-connect", ReasonConnect, "no body"},
-	{"too long", "CONNECT a.example:443 HTTP/1.1\r\nA: " + strings.Repeat("b", MaxConnectRequest) + "\r\n\r\n", "400 bad-connect", ReasonConnect, "longer than 8192"},
-	{"many bytes too long", "CONNECT " + strings.Repeat("b", 4*MaxConnectRequest), "400 bad-connect", ReasonConnect, "longer than 8192"},
-	{"long target", "CONNECT " + strings.Repeat("b", 2000) + ":443 HTTP/1.1\r\n\r\n", "400 bad-connect", ReasonConnect, "2004 bytes"},
+	{"GET", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "not CONNECT"},
+	{"one letter", "X", "400 invalid-connect", ReasonInvalidConnect, "not CONNECT"},
+	{"TLS", "\x16\x03\x01", "400 invalid-connect", ReasonInvalidConnect, "set Dialer.Connect"},
+	{"lower case", "connect a.example:443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "not CONNECT"},
+	{"no port", "CONNECT a.example HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "not host:port"},
+	{"port 0", "CONNECT a.example:0 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "port"},
+	{"port 65979, 443 in 16 bits", "CONNECT a.example:65979 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "65979"},
+	{"named port", "CONNECT a.example:https HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "https"},
+	{"port with a sign", "CONNECT a.example:+443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "+443"},
+	{"URL", "CONNECT https://a.example:443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "not host:port"},
+	{"path", "CONNECT a.example:443/x HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "443/x"},
+	{"user", "CONNECT user@a.example:443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "@"},
+	{"wildcard", "CONNECT *.example:443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "*"},
+	{"only a wildcard", "CONNECT *:443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "*"},
+	{"no host", "CONNECT :443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "empty"},
+	{"network", "CONNECT 10.0.0.0/8:443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "10.0.0.0/8"},
+	{"short IPv4", "CONNECT 127.1:443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "127.1"},
+	{"NUL", "CONNECT a.example\x00:443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "not printable ASCII"},
+	{"folds to ASCII", "CONNECT \u212ams.example:443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "not printable ASCII"},
+	{"no target", "CONNECT  HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "empty"},
+	{"two spaces", "CONNECT  a.example:443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "not CONNECT"},
+	{"tab", "CONNECT a.example:443\tHTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "not CONNECT"},
+	{"space at the end", "CONNECT a.example:443 HTTP/1.1 \r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "not CONNECT"},
+	{"no version", "CONNECT a.example:443\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "not CONNECT"},
+	{"HTTP/2", "CONNECT a.example:443 HTTP/2.0\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "neither HTTP/1.1"},
+	{"HTTP/1.2", "CONNECT a.example:443 HTTP/1.2\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "neither HTTP/1.1"},
+	{"bare line feeds", "CONNECT a.example:443 HTTP/1.1\n\n", "400 invalid-connect", ReasonInvalidConnect, "carriage return"},
+	{"bare line feed in a field", "CONNECT a.example:443 HTTP/1.1\r\nA: b\nHost: c\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "control character"},
+	{"bare carriage return", "CONNECT a.example:443 HTTP/1.1\r\nA: b\rC: d\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "control character"},
+	{"NUL in a field", "CONNECT a.example:443 HTTP/1.1\r\nA: \x00\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "control character"},
+	{"folded field", "CONNECT a.example:443 HTTP/1.1\r\nA: b\r\n c: d\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "field 2: the name"},
+	{"no colon", "CONNECT a.example:443 HTTP/1.1\r\nA b\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "no colon"},
+	{"space before the colon", "CONNECT a.example:443 HTTP/1.1\r\nContent-Length : 5\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "the name"},
+	{"no field name", "CONNECT a.example:443 HTTP/1.1\r\n: b\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "the name"},
+	{"Content-Length", "CONNECT a.example:443 HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "400 invalid-connect", ReasonInvalidConnect, "no body"},
+	{"Content-Length 0", "CONNECT a.example:443 HTTP/1.1\r\ncontent-length: 0\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "no body"},
+	{"Transfer-Encoding", "CONNECT a.example:443 HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\n\r\n0\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "no body"},
+	{"too long", "CONNECT a.example:443 HTTP/1.1\r\nA: " + strings.Repeat("b", MaxConnectRequest) + "\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "longer than 8192"},
+	{"many bytes too long", "CONNECT " + strings.Repeat("b", 4*MaxConnectRequest), "400 invalid-connect", ReasonInvalidConnect, "longer than 8192"},
+	{"long target", "CONNECT " + strings.Repeat("b", 2000) + ":443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "2004 bytes"},
 	{"not listed", "CONNECT b.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n", "403 not-allowed", ReasonNotAllowed, "b.example:443"},
 	{"port not listed", "CONNECT a.example:444 HTTP/1.1\r\n\r\n", "403 not-allowed", ReasonNotAllowed, "a.example:444"},
 	{"address not listed", "CONNECT 127.0.0.1:443 HTTP/1.1\r\n\r\n", "403 not-allowed", ReasonNotAllowed, "127.0.0.1:443"},
@@ -208,13 +210,13 @@ func TestConnectRefusals(t *testing.T) {
 		for name, request := range map[string]string{"without a word": "", "in the middle": "CONNECT a.example:443 HT"} {
 			t.Run("leaves "+name, func(t *testing.T) {
 				conn := r.plainDial(t)
-				mustWrite(t, conn, request)
+				conntest.Write(t, conn, request)
 				_ = conn.CloseWrite()
-				if answer, _ := io.ReadAll(conn); !strings.HasPrefix(string(answer), "HTTP/1.1 400 bad-connect: ") {
+				if answer, _ := io.ReadAll(conn); !strings.HasPrefix(string(answer), "HTTP/1.1 400 invalid-connect: ") {
 					t.Errorf("answer %q", answer)
 				}
 				_ = conn.Close()
-				if line := r.log.wantEnd(t, string(ReasonConnect)); !strings.Contains(line["error"].(string), name) {
+				if line := r.log.wantEnd(t, string(ReasonInvalidConnect)); !strings.Contains(line["error"].(string), name) {
 					t.Errorf("log line %v does not say %q", line, name)
 				}
 			})
@@ -227,7 +229,7 @@ func TestConnectTimesOut(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		r := startConnect(t, tr, &Proxy{Allow: mustAllow(t, "a.example:443"), Resolver: silentDNS{}, DialTimeout: time.Millisecond})
 		_, err := r.DialContext(t.Context(), "tcp", "a.example:443")
-		if e := wantReason(t, err, ReasonTimeout); !e.Timeout() || e.Op != "connect" || !strings.Contains(e.Detail, "504") {
+		if e := wantReason(t, err, ReasonTimeout); !e.Timeout() || !e.Remote || !strings.Contains(e.Detail, "504") {
 			t.Errorf("%v", e)
 		}
 		r.log.wantEnd(t, string(ReasonTimeout))
@@ -252,10 +254,10 @@ func TestConnectRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, early := range []string{"", "the stream\r\n\r\nCONNECT x HTTP/1.1\r\n\r\n\x00\n"} {
 				conn := r.plainDial(t)
-				mustWrite(t, conn, request+early)
-				wantRead(t, conn, "HTTP/1.1 200 Connection established\r\n\r\n"+early)
-				mustWrite(t, conn, "more")
-				wantRead(t, conn, "more")
+				conntest.Write(t, conn, request+early)
+				conntest.WantRead(t, conn, "HTTP/1.1 200 Connection established\r\n\r\n"+early)
+				conntest.Write(t, conn, "more")
+				conntest.WantRead(t, conn, "more")
 				_ = conn.CloseWrite()
 				if rest, err := io.ReadAll(conn); len(rest) != 0 || err != nil {
 					t.Errorf("after the end: %q, %v", rest, err)
@@ -285,9 +287,9 @@ func TestConnectKeepsTheFirstWord(t *testing.T) {
 		})
 		r := startConnect(t, tr, &Proxy{Allow: mustAllow(t, target)})
 		conn := r.dialTo(t, target)
-		wantRead(t, conn, "220 at your service\r\n")
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
+		conntest.WantRead(t, conn, "220 at your service\r\n")
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
 	})
 }
 
@@ -302,18 +304,18 @@ func TestDialerReadsAnswers(t *testing.T) {
 		{"HTTP/1.0", "HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n", "", ""},
 		{"no words", "HTTP/1.1 200\r\n\r\n", "", ""},
 		{"closed", "", ReasonRefused, "instead of answering"},
-		{"cut", "HTTP/1.1 200 OK\r\n", ReasonHandshake, "in the middle"},
-		{"TLS alert", "\x15\x03\x03\x00\x02\x02\x46", ReasonHandshake, `\x15`},
-		{"SSH", "SSH-2.0-x\r\n", ReasonHandshake, `"S"`},
-		{"HTTP/2", "HTTP/2 200 OK\r\n\r\n", ReasonHandshake, "not HTTP"},
-		{"HTTP/1.x", "HTTP/1.x 200 OK\r\n\r\n", ReasonHandshake, "HTTP/1.x"},
-		{"no status", "HTTP/1.1\r\n\r\n", ReasonHandshake, "not with HTTP/1.1 and a status"},
-		{"short status", "HTTP/1.1 20 OK\r\n\r\n", ReasonHandshake, "not with HTTP/1.1 and a status"},
-		{"long status", "HTTP/1.1 2000 OK\r\n\r\n", ReasonHandshake, "not with HTTP/1.1 and a status"},
-		{"signed status", "HTTP/1.1 +20 OK\r\n\r\n", ReasonHandshake, "not with HTTP/1.1 and a status"},
-		{"endless", "HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", 2000), ReasonHandshake, "longer than 8192"},
+		{"cut", "HTTP/1.1 200 OK\r\n", ReasonInvalidHandshake, "in the middle"},
+		{"TLS alert", "\x15\x03\x03\x00\x02\x02\x46", ReasonInvalidHandshake, `\x15`},
+		{"SSH", "SSH-2.0-x\r\n", ReasonInvalidHandshake, `"S"`},
+		{"HTTP/2", "HTTP/2 200 OK\r\n\r\n", ReasonInvalidHandshake, "not HTTP"},
+		{"HTTP/1.x", "HTTP/1.x 200 OK\r\n\r\n", ReasonInvalidHandshake, "HTTP/1.x"},
+		{"no status", "HTTP/1.1\r\n\r\n", ReasonInvalidHandshake, "not with HTTP/1.1 and a status"},
+		{"short status", "HTTP/1.1 20 OK\r\n\r\n", ReasonInvalidHandshake, "not with HTTP/1.1 and a status"},
+		{"long status", "HTTP/1.1 2000 OK\r\n\r\n", ReasonInvalidHandshake, "not with HTTP/1.1 and a status"},
+		{"signed status", "HTTP/1.1 +20 OK\r\n\r\n", ReasonInvalidHandshake, "not with HTTP/1.1 and a status"},
+		{"endless", "HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", 2000), ReasonInvalidHandshake, "longer than 8192"},
 		{"interim", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", ReasonFailed, "100"},
-		{"400", "HTTP/1.1 400 Bad Request\r\n\r\n", ReasonConnect, "Bad Request"},
+		{"400", "HTTP/1.1 400 Bad Request\r\n\r\n", ReasonInvalidConnect, "Bad Request"},
 		{"403", "HTTP/1.1 403 Forbidden\r\n\r\n", ReasonNotAllowed, "Forbidden"},
 		{"407", "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", ReasonFailed, "407"},
 		{"502", "HTTP/1.1 502 Bad Gateway\r\n\r\n", ReasonUnreachable, "Bad Gateway"},
@@ -321,7 +323,7 @@ func TestDialerReadsAnswers(t *testing.T) {
 		{"504", "HTTP/1.1 504 x\r\n\r\n", ReasonTimeout, "504"},
 		{"502 with a reason", "HTTP/1.1 502 resolve-failed: no such name\r\n\r\n", ReasonResolve, "no such name"},
 		{"408 with a reason", "HTTP/1.1 408 timeout: x\r\n\r\n", ReasonTimeout, "408"},
-		{"reason that is not a proxy's", "HTTP/1.1 502 bad-config: x\r\n\r\n", ReasonUnreachable, "bad-config"},
+		{"reason that is not a proxy's", "HTTP/1.1 502 invalid-options: x\r\n\r\n", ReasonUnreachable, "invalid-options"},
 		{"reason of another status", "HTTP/1.1 502 not-allowed: x\r\n\r\n", ReasonUnreachable, "not-allowed"},
 		{"control characters", "HTTP/1.1 502 \x1b[31m\nend=closed\xff\r\n\r\n", ReasonUnreachable, `\x1b[31m\nend=closed\xff`},
 		{"long words", "HTTP/1.1 502 " + strings.Repeat("x", 5000) + "\r\n\r\n", ReasonUnreachable, "502"},
@@ -356,7 +358,7 @@ func TestDialerReadsAnswers(t *testing.T) {
 			if conn != nil {
 				t.Error("a connection beside an error")
 			}
-			if e.Op != "connect" || e.Endpoint != d.Endpoint || !strings.Contains(e.Detail, test.says) {
+			if e.Op != "DialContext" || e.Endpoint != d.Endpoint || !strings.Contains(e.Detail, test.says) {
 				t.Errorf("%v; does not say %q", err, test.says)
 			}
 			wantOneLine(t, err)
@@ -368,14 +370,14 @@ func TestDialerRefusesToAskFor(t *testing.T) {
 	l := mustListen(t, TCP("127.0.0.1:0"))
 	d := Dialer{Endpoint: TCP(l.Addr().String()), Connect: true}
 	for address, reason := range map[string]Reason{
-		"":                                 ReasonConnect,
-		"a.example":                        ReasonConnect,
-		"a.example:https":                  ReasonConnect,
-		"a.example:0":                      ReasonConnect,
-		"a.example:443 HTTP/1.1\r\nX: y:1": ReasonConnect,
-		"a\r\n.example:443":                ReasonConnect,
-		"fe80::1%eth0:443":                 ReasonConnect,
-		"[fe80::1%eth0]:443":               ReasonConnect,
+		"":                                 ReasonInvalidConnect,
+		"a.example":                        ReasonInvalidConnect,
+		"a.example:https":                  ReasonInvalidConnect,
+		"a.example:0":                      ReasonInvalidConnect,
+		"a.example:443 HTTP/1.1\r\nX: y:1": ReasonInvalidConnect,
+		"a\r\n.example:443":                ReasonInvalidConnect,
+		"fe80::1%eth0:443":                 ReasonInvalidConnect,
+		"[fe80::1%eth0]:443":               ReasonInvalidConnect,
 		"a.example:80":                     ReasonPlaintext,
 	} {
 		conn, err := d.DialContext(t.Context(), "tcp", address)
@@ -413,7 +415,7 @@ func TestDialerGivesUpOnAnswer(t *testing.T) {
 					d.Timeout = 50 * time.Millisecond
 				}
 				_, err := d.DialContext(ctx, "tcp", "a.example:443")
-				if e := wantReason(t, err, want); e.Op == "connect" && !strings.Contains(e.Detail, "whether it reaches a.example:443") {
+				if e := wantReason(t, err, want); !strings.Contains(e.Detail, "whether it reaches a.example:443") {
 					t.Errorf("%v does not say what was asked", e)
 				}
 				_ = l.Close()
@@ -438,7 +440,7 @@ func FuzzConnect(f *testing.F) {
 		if err != nil {
 			wantOneLine(t, err)
 			status := refusalStatus(err)
-			if !strings.HasPrefix(status, "400 bad-connect: ") || len(status) > 300 || !isPrintableASCII(status) {
+			if !strings.HasPrefix(status, "400 invalid-connect: ") || len(status) > 300 || !isPrintableASCII(status) {
 				t.Fatalf("status %q", status)
 			}
 			return

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/relay"
 )
 
 // connection is one connection that was accepted, and what its log line will say.
@@ -18,20 +20,17 @@ type connection struct {
 	target   string         // once known
 	address  netip.AddrPort // of the target, once dialled
 	early    []byte         // what the far end gets before the rest of the stream
-	relay    *relay         // once dialled
+	relay    *relay.Relay   // once dialed
+	names                   // once the route knows where it leads
 }
 
-// Why a connection ended, as the log says it: one of these, or the Reason of an
-// *Error if the target was not reached.
-const (
-	endClosed   = "closed"   // both sides ended their streams, or one did and one left
-	endIdle     = "idle"     // nothing moved for the idle timeout
-	endLifetime = "lifetime" // forwarded for as long as MaxLifetime allows
-	endBroken   = "broken"   // one side failed, so both were cut
-	endShutdown = "shutdown" // still open after the drain timeout
-	endCut      = "cut"      // open when Proxy.Cut ended
-	endPanic    = "panic"
-)
+// names says which side is which, where these are not those of a connection from an
+// enclave to a target.
+type names struct {
+	inbound         bool   // the target's side began the connection
+	enclave, target string // in errors
+	out, in         string // the attributes of the log that count the bytes
+}
 
 // handle serves one connection from accept to log line. It returns once the
 // connection is relayed or has failed.
@@ -41,8 +40,8 @@ func (s *server) handle(accepted net.Conn) {
 	if err == nil {
 		return
 	}
-	if cut, ok := s.whyCut().(*cutError); ok && isCanceled(err) {
-		err = fmt.Errorf("%w: %w", cut, err) // with how far it had come
+	if s.whyCut() == errCut && isCanceled(err) {
+		err = fmt.Errorf("%w: %w", errCut, err) // with how far it had come
 	}
 	s.finish(c, err)
 }
@@ -50,7 +49,7 @@ func (s *server) handle(accepted net.Conn) {
 // forward dials where the route leads and begins to relay. Both connections are
 // closed when it fails.
 func (s *server) forward(c *connection) (err error) {
-	defer contain(&err)
+	defer contain.Panic(&err)
 	defer func() {
 		// A relay closes both. Otherwise nothing was relayed that a reset could
 		// warn about.
@@ -59,19 +58,19 @@ func (s *server) forward(c *connection) (err error) {
 		}
 	}()
 
-	c.leave, err = s.admit(c)
+	c.leave, err = s.admission.admit(c.accepted)
 	if err != nil {
 		return err
 	}
-	far, err := s.reach(s.work, c)
+	far, err := s.way.reach(s.work, c)
 	if err != nil {
 		return err
 	}
 	c.relay = s.newRelay(c, far)
 	s.join(c)
-	c.relay.start(s.maxLifetime, func(err error) {
+	c.relay.Start(func(err error) {
 		// What the relay says of a cut is that its connections were closed.
-		if why := s.leave(c); why != nil && err != nil && !errors.As(err, new(*panicError)) {
+		if why := s.leave(c); why != nil && err != nil && !errors.As(err, new(*contain.PanicError)) {
 			err = why
 		}
 		s.finish(c, err)
@@ -79,11 +78,11 @@ func (s *server) forward(c *connection) (err error) {
 	return nil
 }
 
-// finish writes the log line of a connection that is closed, and makes room for
-// the next.
+// finish ends what is counted of a connection that is closed, tells of it, and makes
+// room for the next.
 func (s *server) finish(c *connection, err error) {
 	defer s.running.Done()
-	defer func() { <-s.slots }()
+	defer s.admission.freeSlot()
 	// What can still panic out here is the listener's connection when it is asked
 	// for its address, and there is no log line to tell it in.
 	defer func() { _ = recover() }()
@@ -91,49 +90,7 @@ func (s *server) finish(c *connection, err error) {
 		c.leave()
 	}
 	s.tellEnd(c, time.Since(c.began), err)
-
-	level := slog.LevelInfo
-	if err != nil {
-		level = slog.LevelWarn
-	}
-	var p *panicError
-	if errors.As(err, &p) {
-		level = slog.LevelError
-	}
-	if !s.log.Enabled(s.work, level) {
-		return
-	}
-	attrs := []slog.Attr{slog.String("peer", peerName(c.accepted, s.listener))}
-	if from := sourceOf(c.accepted); from.known {
-		attrs = append(attrs, slog.Uint64("cid", uint64(from.cid)))
-	}
-	if c.target != "" {
-		attrs = append(attrs, slog.String("target", c.target))
-	}
-	if c.relay != nil {
-		out, in := "bytes_to_target", "bytes_to_enclave"
-		switch {
-		case s.route.isInbound():
-			out = "bytes_to_client"
-		case s.route.kind == routeToParent:
-			out, in = "bytes_to_parent", "bytes_to_client"
-		default:
-			attrs = append(attrs, slog.String("address", c.address.String()))
-		}
-		attrs = append(attrs,
-			slog.Int64(out, c.relay.toTarget.written.Load()),
-			slog.Int64(in, c.relay.toEnclave.written.Load()))
-	}
-	attrs = append(attrs,
-		slog.Duration("duration", time.Since(c.began)),
-		slog.String("end", endOf(err)))
-	if err != nil {
-		attrs = append(attrs, slog.Any("error", err))
-	}
-	if p != nil {
-		attrs = append(attrs, slog.String("stack", string(p.stack)))
-	}
-	s.log.LogAttrs(s.work, level, "connection ended", attrs...)
+	s.logEnd(c, err)
 }
 
 // isCanceled reports whether err says that the context of the work has ended.
@@ -142,61 +99,14 @@ func isCanceled(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.As(err, &e) && e.Reason == ReasonCanceled
 }
 
-func (s *server) newRelay(c *connection, far net.Conn) *relay {
-	early := c.early
+func (s *server) newRelay(c *connection, far net.Conn) *relay.Relay {
+	config := relay.Config{
+		Inbound: c.inbound, EnclaveName: c.names.enclave, TargetName: c.names.target,
+		Early: c.early, Idle: s.idleTimeout, Lifetime: s.maxLifetime,
+	}
 	c.early = nil
-	if s.route.isInbound() {
-		r := newRelay(far, c.accepted, s.idleTimeout)
-		r.target.name, r.client = "the client", &r.target
-		r.target.early = early
-		return r
+	if c.inbound {
+		return relay.New(far, c.accepted, config)
 	}
-	r := newRelay(c.accepted, far, s.idleTimeout)
-	r.enclave.early = early
-	if s.route.kind == routeToParent {
-		r.enclave.name, r.target.name = "the client", "the parent"
-	}
-	return r
-}
-
-func endOf(err error) string {
-	var p *panicError
-	var cut *cutError
-	var e *Error
-	switch {
-	case errors.As(err, &p):
-		return endPanic
-	case err == nil:
-		return endClosed
-	case errors.Is(err, errDrained):
-		return endShutdown
-	case errors.As(err, &cut):
-		return endCut
-	case errors.Is(err, errIdle):
-		return endIdle
-	case errors.Is(err, errLifetime):
-		return endLifetime
-	case errors.As(err, &e):
-		return string(e.Reason)
-	}
-	return endBroken
-}
-
-// peerAddr is the address of the peer of conn. A client of a Unix socket has none,
-// so the listener's stands for it.
-func peerAddr(conn net.Conn, l net.Listener) net.Addr {
-	addr := conn.RemoteAddr()
-	if addr == nil || addr.String() == "" || addr.String() == "@" {
-		return l.Addr()
-	}
-	return addr
-}
-
-// peerName names the peer of conn.
-func peerName(conn net.Conn, l net.Listener) string {
-	addr := peerAddr(conn, l)
-	if addr == nil {
-		return "unknown"
-	}
-	return addr.Network() + " " + addr.String()
+	return relay.New(c.accepted, far, config)
 }

@@ -3,9 +3,10 @@ package vsockproxy
 import (
 	"net"
 	"testing"
-	"time"
 
 	"github.com/mdlayher/vsock"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // OnEnd hears once of each connection what the log says.
@@ -21,10 +22,10 @@ func TestOnEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
-		_ = conn.(duplex).CloseWrite()
-		wantCut(t, conn)
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
+		_ = conn.(conntest.Duplex).CloseWrite()
+		conntest.WantCut(t, conn)
 		_ = conn.Close()
 		e := <-ends
 		line := r.log.wantEnd(t, "closed")
@@ -50,27 +51,27 @@ func TestOnEnd(t *testing.T) {
 }
 
 // cidConn comes from a context ID, on machines without vsock, too.
-type cidConn struct{ wrapped }
+type cidConn struct{ conntest.Wrapped }
 
 func (cidConn) RemoteAddr() net.Addr { return &vsock.Addr{ContextID: 16, Port: 1} }
 
 // noAddrConn panics when it is asked who it is.
-type noAddrConn struct{ wrapped }
+type noAddrConn struct{ conntest.Wrapped }
 
 func (noAddrConn) RemoteAddr() net.Addr { panic("no address") }
 
 func TestOnEndPeers(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
-		"16":   func(c net.Conn) net.Conn { return cidConn{wrapped{c.(duplex)}} },
-		"none": func(c net.Conn) net.Conn { return noAddrConn{wrapped{c.(duplex)}} },
+		"16":   func(c net.Conn) net.Conn { return cidConn{conntest.Wrapped{Duplex: c.(conntest.Duplex)}} },
+		"none": func(c net.Conn) net.Conn { return noAddrConn{conntest.Wrapped{Duplex: c.(conntest.Duplex)}} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			ends := make(chan ConnEnd, 16)
 			l := mustListen(t, TCP("127.0.0.1:0"))
-			r := startOn(t, wrapListener{l, wrap}, TCP(l.Addr().String()), &Proxy{Target: origin(t, echo), OnEnd: func(e ConnEnd) { ends <- e }})
+			r := startOn(t, wrapListener{l, wrap}, TCP(l.Addr().String()), &Proxy{Route: To(origin(t, echo)), OnEnd: func(e ConnEnd) { ends <- e }})
 			conn := r.dial(t)
 			_ = conn.CloseWrite()
-			wantCut(t, conn)
+			conntest.WantCut(t, conn)
 			e := <-ends
 			if name == "16" {
 				if line := r.log.wantEnd(t, "closed"); e.CID != 16 || line["cid"] != 16.0 {
@@ -83,31 +84,11 @@ func TestOnEndPeers(t *testing.T) {
 	}
 }
 
-func TestLoadStats(t *testing.T) {
-	file, path := openFile(t, yamlOf(t, "a.example:443"))
-	before := file.Stats()
-	if before.Loaded != 1 || before.Failed != 0 || time.Since(before.Last) < 0 || before.Last.IsZero() {
-		t.Errorf("%+v", before)
-	}
-	mustWriteFile(t, path, "allowlist: []")
-	_ = file.Reload()
-	if s := file.Stats(); s != (LoadStats{Loaded: 1, Failed: 1, Last: before.Last}) {
-		t.Errorf("%+v", s)
-	}
-	mustWriteFile(t, path, yamlOf(t, "b.example:443"))
-	if err := file.Reload(); err != nil {
-		t.Fatal(err)
-	}
-	if s := file.Stats(); s.Loaded != 2 || s.Failed != 1 || s.Last.Before(before.Last) {
-		t.Errorf("%+v", s)
-	}
-}
-
 func TestCheck(t *testing.T) {
 	allow := mustAllow(t, "a.example:443")
-	if err := (&Proxy{Target: "a.example:443", Allow: allow}).Check(); err != nil {
+	if err := (&Proxy{Route: To("a.example:443"), Allow: allow}).Check(); err != nil {
 		t.Error(err)
 	}
-	wantReason(t, (&Proxy{Target: "b.example:443", Allow: allow}).Check(), ReasonNotAllowed)
-	wantReason(t, (&Proxy{Target: "a.example:443"}).Check(), ReasonConfig)
+	wantReason(t, (&Proxy{Route: To("b.example:443"), Allow: allow}).Check(), ReasonNotAllowed)
+	wantReason(t, (&Proxy{Route: To("a.example:443")}).Check(), ReasonInvalidOptions)
 }

@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -18,15 +16,17 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 func TestEcho(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		r := start(t, tr, &Proxy{Target: origin(t, echo)})
+		r := start(t, tr, &Proxy{Route: To(origin(t, echo))})
 		conn := r.dial(t)
 		for range 3 {
-			mustWrite(t, conn, "hello")
-			wantRead(t, conn, "hello")
+			conntest.Write(t, conn, "hello")
+			conntest.WantRead(t, conn, "hello")
 		}
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
@@ -45,13 +45,13 @@ func TestEcho(t *testing.T) {
 // and must still get the whole answer.
 func TestHalfCloseByEnclave(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		request, answer := noise(1, 300_000), noise(2, 300_000)
+		request, answer := conntest.Noise(1, 300_000), conntest.Noise(2, 300_000)
 		got := make(chan []byte, 1)
-		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
+		r := start(t, tr, &Proxy{Route: To(origin(t, func(conn *net.TCPConn) {
 			all, _ := io.ReadAll(conn)
 			got <- all
 			_, _ = conn.Write(answer)
-		})})
+		}))})
 		conn := r.dial(t)
 		if _, err := conn.Write(request); err != nil {
 			t.Fatal(err)
@@ -73,14 +73,14 @@ func TestHalfCloseByEnclave(t *testing.T) {
 // The target ends its stream first, and the enclave goes on sending.
 func TestHalfCloseByTarget(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		greeting, rest := noise(3, 100_000), noise(4, 300_000)
+		greeting, rest := conntest.Noise(3, 100_000), conntest.Noise(4, 300_000)
 		got := make(chan []byte, 1)
-		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
+		r := start(t, tr, &Proxy{Route: To(origin(t, func(conn *net.TCPConn) {
 			_, _ = conn.Write(greeting)
 			_ = conn.CloseWrite()
 			all, _ := io.ReadAll(conn)
 			got <- all
-		})})
+		}))})
 		conn := r.dial(t)
 		first, err := io.ReadAll(conn)
 		if err != nil || !bytes.Equal(first, greeting) {
@@ -105,17 +105,17 @@ func TestFullDuplex(t *testing.T) {
 	const size = 16 << 20
 	eachTransport(t, func(t *testing.T, tr transport) {
 		sums := make(chan [32]byte, 2)
-		exchange := func(conn duplex, seed uint64) (sent [32]byte) {
+		exchange := func(conn conntest.Duplex, seed uint64) (sent [32]byte) {
 			var both sync.WaitGroup
 			both.Go(func() { sums <- sumOf(conn) })
 			h := sha256.New()
-			_, _ = io.Copy(io.MultiWriter(conn, h), io.LimitReader(noiseReader(seed), size))
+			_, _ = io.Copy(io.MultiWriter(conn, h), io.LimitReader(conntest.NoiseReader(seed), size))
 			_ = conn.CloseWrite()
 			both.Wait()
 			return sum(h)
 		}
 		fromTarget := make(chan [32]byte, 1)
-		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) { fromTarget <- exchange(conn, 5) })})
+		r := start(t, tr, &Proxy{Route: To(origin(t, func(conn *net.TCPConn) { fromTarget <- exchange(conn, 5) }))})
 		fromEnclave := exchange(r.dial(t), 6)
 		want := map[[32]byte]bool{fromEnclave: true, <-fromTarget: true}
 		for range 2 {
@@ -132,13 +132,13 @@ func TestFullDuplex(t *testing.T) {
 
 func TestTargetCuts(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
+		r := start(t, tr, &Proxy{Route: To(origin(t, func(conn *net.TCPConn) {
 			_, _ = io.ReadFull(conn, make([]byte, 5))
 			_ = conn.SetLinger(0)
-		})})
+		}))})
 		conn := r.dial(t)
-		mustWrite(t, conn, "hello")
-		wantCut(t, conn)
+		conntest.Write(t, conn, "hello")
+		conntest.WantCut(t, conn)
 		r.log.wantEnd(t, endBroken)
 	})
 }
@@ -147,10 +147,10 @@ func TestTargetCuts(t *testing.T) {
 func TestEnclaveCuts(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		gone := make(chan error, 1)
-		r := start(t, tr, &Proxy{Target: origin(t, func(conn *net.TCPConn) {
-			_, err := io.Copy(conn, noiseReader(7))
+		r := start(t, tr, &Proxy{Route: To(origin(t, func(conn *net.TCPConn) {
+			_, err := io.Copy(conn, conntest.NoiseReader(7))
 			gone <- err
-		})})
+		}))})
 		conn := r.dial(t)
 		if _, err := io.ReadFull(conn, make([]byte, 100_000)); err != nil {
 			t.Fatal(err)
@@ -169,16 +169,16 @@ func TestEnclaveCuts(t *testing.T) {
 
 func TestTargetRefuses(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		r := start(t, tr, &Proxy{Target: closedPort(t)})
+		r := start(t, tr, &Proxy{Route: To(closedPort(t))})
 		conn := r.dial(t)
-		wantCut(t, conn)
+		conntest.WantCut(t, conn)
 		r.log.wantEnd(t, string(ReasonRefused))
 	})
 }
 
 func TestManyConnections(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		r := start(t, tr, &Proxy{Target: origin(t, echo)})
+		r := start(t, tr, &Proxy{Route: To(origin(t, echo))})
 		var clients sync.WaitGroup
 		for i := range 200 {
 			clients.Go(func() {
@@ -206,7 +206,7 @@ func roundTrip(ctx context.Context, d *Dialer, text string) error {
 	if _, err := io.WriteString(conn, text); err != nil {
 		return err
 	}
-	if err := conn.(duplex).CloseWrite(); err != nil {
+	if err := conn.(conntest.Duplex).CloseWrite(); err != nil {
 		return err
 	}
 	got, err := io.ReadAll(conn)
@@ -225,9 +225,9 @@ func TestMaxConns(t *testing.T) {
 			n := open.Add(1)
 			for p := peak.Load(); n > p && !peak.CompareAndSwap(p, n); p = peak.Load() {
 			}
-			return &countedConn{wrapped: wrapped{conn.(duplex)}, open: &open}
+			return &countedConn{Wrapped: conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, open: &open}
 		}}
-		r := startOn(t, counting, e, &Proxy{Target: origin(t, echo), MaxConns: limit})
+		r := startOn(t, counting, e, &Proxy{Route: To(origin(t, echo)), MaxConns: limit})
 		var clients sync.WaitGroup
 		for i := range 20 {
 			clients.Go(func() {
@@ -244,23 +244,23 @@ func TestMaxConns(t *testing.T) {
 }
 
 type countedConn struct {
-	wrapped
+	conntest.Wrapped
 	open *atomic.Int64
 	once sync.Once
 }
 
 func (c *countedConn) Close() error {
 	c.once.Do(func() { c.open.Add(-1) })
-	return c.wrapped.Close()
+	return c.Wrapped.Close()
 }
 
 // A connection that ends by itself within the drain timeout is not cut.
 func TestShutdownLetsConnectionsFinish(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		r := start(t, tr, &Proxy{Target: origin(t, echo), DrainTimeout: time.Hour})
+		r := start(t, tr, &Proxy{Route: To(origin(t, echo)), DrainTimeout: time.Hour})
 		conn := r.dial(t)
-		mustWrite(t, conn, "before")
-		wantRead(t, conn, "before")
+		conntest.Write(t, conn, "before")
+		conntest.WantRead(t, conn, "before")
 		stopped := make(chan error, 1)
 		go func() { stopped <- r.stop() }()
 		// Serve closes the listener first of all.
@@ -271,8 +271,8 @@ func TestShutdownLetsConnectionsFinish(t *testing.T) {
 			}
 			_ = probe.Close()
 		}
-		mustWrite(t, conn, "after")
-		wantRead(t, conn, "after")
+		conntest.Write(t, conn, "after")
+		conntest.WantRead(t, conn, "after")
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
@@ -288,7 +288,7 @@ func TestShutdownLetsConnectionsFinish(t *testing.T) {
 func TestShutdownCutsTransfer(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		r := start(t, tr, &Proxy{
-			Target:       origin(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, noiseReader(8)) }),
+			Route:        To(origin(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, conntest.NoiseReader(8)) })),
 			DrainTimeout: time.Nanosecond,
 		})
 		conn := r.dial(t)
@@ -298,7 +298,7 @@ func TestShutdownCutsTransfer(t *testing.T) {
 		if err := r.stop(); err != nil {
 			t.Errorf("Serve: %v, want nil", err)
 		}
-		wantCut(t, conn)
+		conntest.WantCut(t, conn)
 		if line := r.log.wantEnd(t, endShutdown); line["error"] != errDrained.Error() {
 			t.Errorf("log line: %v", line)
 		}
@@ -307,11 +307,11 @@ func TestShutdownCutsTransfer(t *testing.T) {
 
 func TestIdleConnectionEnds(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		r := start(t, tr, &Proxy{Target: origin(t, echo), IdleTimeout: 50 * time.Millisecond})
+		r := start(t, tr, &Proxy{Route: To(origin(t, echo)), IdleTimeout: 50 * time.Millisecond})
 		conn := r.dial(t)
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
-		wantCut(t, conn)
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
+		conntest.WantCut(t, conn)
 		r.log.wantEnd(t, endIdle)
 	})
 }
@@ -321,11 +321,11 @@ func TestStalledWriteEnds(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		ended := make(chan struct{})
 		r := start(t, tr, &Proxy{
-			Target:      origin(t, func(*net.TCPConn) { <-ended }),
+			Route:       To(origin(t, func(*net.TCPConn) { <-ended })),
 			IdleTimeout: 50 * time.Millisecond,
 		})
 		conn := r.dial(t)
-		_, err := io.Copy(conn, noiseReader(9))
+		_, err := io.Copy(conn, conntest.NoiseReader(9))
 		if err == nil {
 			t.Error("could write for ever to a target that does not read")
 		}
@@ -343,20 +343,20 @@ func TestPanicsAreContained(t *testing.T) {
 				armed.Store(true)
 				target := origin(t, echo)
 				p := &Proxy{
-					Target:   net.JoinHostPort("origin.example", portOf(t, target)),
+					Route:    To(net.JoinHostPort("origin.example", portOf(t, target))),
 					Resolver: panickyDNS{where: where, armed: &armed},
 				}
-				p.Allow = mustAllow(t, p.Target, target)
+				p.Allow = mustAllow(t, p.Route.way.(toTarget).hostport, target)
 				l, e := tr.listen(t)
 				l = wrapListener{l, func(conn net.Conn) net.Conn {
-					return panickyConn{wrapped{conn.(duplex)}, where, &armed}
+					return panickyConn{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, where, &armed}
 				}}
 				r := startOn(t, l, e, p)
 				// The cut may come before the first byte, or even before the
 				// dial is done.
 				if conn, err := r.DialContext(t.Context(), "", ""); err == nil {
 					_, _ = io.WriteString(conn, "hello")
-					wantCut(t, conn)
+					conntest.WantCut(t, conn)
 					_ = conn.Close()
 				}
 				line := r.log.wantEnd(t, endPanic)
@@ -384,7 +384,7 @@ func (d panickyDNS) LookupNetIP(context.Context, string, string) ([]netip.Addr, 
 }
 
 type panickyConn struct {
-	wrapped
+	conntest.Wrapped
 	where string
 	armed *atomic.Bool
 }
@@ -393,38 +393,25 @@ func (c panickyConn) Read(b []byte) (int, error) {
 	if c.where == "read" && c.armed.Swap(false) {
 		panic("read")
 	}
-	return c.wrapped.Read(b)
+	return c.Wrapped.Read(b)
 }
 
 func (c panickyConn) Write(b []byte) (int, error) {
 	if c.where == "write" && c.armed.Swap(false) {
 		panic("write")
 	}
-	return c.wrapped.Write(b)
+	return c.Wrapped.Write(b)
 }
 
 // A connection without CloseWrite is closed when both directions have ended.
 func TestNoCloseWrite(t *testing.T) {
 	l, e := transports[1].listen(t)
 	l = wrapListener{l, func(conn net.Conn) net.Conn { return struct{ net.Conn }{conn} }}
-	r := startOn(t, l, e, &Proxy{Target: origin(t, echo)})
+	r := startOn(t, l, e, &Proxy{Route: To(origin(t, echo))})
 	if err := roundTrip(t.Context(), &r.Dialer, "hello"); err != nil {
 		t.Error(err)
 	}
 	r.log.wantEnd(t, endClosed)
-}
-
-// noiseReader is an endless stream that only its seed determines.
-func noiseReader(seed uint64) io.Reader {
-	var key [32]byte
-	key[0] = byte(seed)
-	return rand.NewChaCha8(key)
-}
-
-func noise(seed uint64, n int) []byte {
-	b := make([]byte, n)
-	_, _ = io.ReadFull(noiseReader(seed), b)
-	return b
 }
 
 func sumOf(r io.Reader) [32]byte {
@@ -442,17 +429,17 @@ func sum(h hash.Hash) (s [32]byte) {
 func TestLongestTimeouts(t *testing.T) {
 	const forever = time.Duration(math.MaxInt64)
 	eachTransport(t, func(t *testing.T, tr transport) {
-		r := start(t, tr, &Proxy{Target: origin(t, echo), DialTimeout: forever, IdleTimeout: forever, DrainTimeout: forever})
+		r := start(t, tr, &Proxy{Route: To(origin(t, echo)), DialTimeout: forever, IdleTimeout: forever, DrainTimeout: forever})
 		r.Timeout = forever
 		conn := r.dial(t)
 		for range 3 {
-			mustWrite(t, conn, "hello")
-			wantRead(t, conn, "hello")
+			conntest.Write(t, conn, "hello")
+			conntest.WantRead(t, conn, "hello")
 		}
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		wantCut(t, conn)
+		conntest.WantCut(t, conn)
 		r.log.wantEnd(t, endClosed)
 	})
 }
@@ -462,10 +449,12 @@ func TestLongestTimeouts(t *testing.T) {
 func TestCut(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		target := origin(t, echo)
-		cut, now := context.WithCancelCause(t.Context())
+		cut := make(chan struct{})
 		l, e := tr.listen(t)
 		waits := make(chan struct{}, 1)
-		l = wrapListener{l, func(conn net.Conn) net.Conn { return readSignal{wrapped{conn.(duplex)}, waits} }}
+		l = wrapListener{l, func(conn net.Conn) net.Conn {
+			return readSignal{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, waits}
+		}}
 		r := startOn(t, l, e, &Proxy{Route: Connect(), Allow: mustAllow(t, target), HandshakeTimeout: time.Hour, DrainTimeout: time.Hour, Cut: cut})
 		silent := r.dial(t)
 		<-waits
@@ -474,17 +463,17 @@ func TestCut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
 
-		now(errors.New("the reason")) // ends nothing by itself
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
+		close(cut) // ends nothing by itself
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
 		if err := r.stop(); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		wantCut(t, conn)
-		wantCut(t, silent)
+		conntest.WantCut(t, conn)
+		conntest.WantCut(t, silent)
 		// The silent one counts, too, although nothing is relayed.
 		for ends, told := 0, false; ends < 2 || !told; {
 			switch line := <-r.log.lines; line["msg"] {
@@ -493,7 +482,7 @@ func TestCut(t *testing.T) {
 					t.Errorf("log line: %v", line)
 				}
 			case "connection ended":
-				if ends++; line["end"] != endCut || !strings.HasPrefix(fmt.Sprint(line["error"]), "cut at once: the reason") {
+				if ends++; line["end"] != endCut || !strings.HasPrefix(fmt.Sprint(line["error"]), "cut at once") {
 					t.Errorf("log line: %v", line)
 				}
 			}
@@ -513,7 +502,7 @@ func TestCutOfNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		var log bytes.Buffer
-		p := Proxy{Target: "127.0.0.1:443", Allow: mustAllow(t, "127.0.0.1:443"), Cut: ctx, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		p := Proxy{Route: To("127.0.0.1:443"), Allow: mustAllow(t, "127.0.0.1:443"), Cut: ctx.Done(), Logger: slog.New(slog.NewTextHandler(&log, nil))}
 		if err := p.Serve(ctx, l); err != nil || log.Len() > 0 {
 			t.Fatalf("Serve: %v, log: %s", err, log.String())
 		}

@@ -52,11 +52,11 @@ type Dialer struct {
 //
 // With d.Connect the parent is asked for address, "host:port" with a number for a
 // port, and DialContext returns when the parent says that it has reached it.
-// Otherwise it returns an error with Op "connect", whose Reason and Detail are the
+// Otherwise it returns an error with Remote set, whose Reason and Detail are the
 // proxy's: [ReasonNotAllowed], [ReasonResolve], [ReasonForbiddenAddress],
 // [ReasonRefused], [ReasonUnreachable], [ReasonTimeout] and so on. They help to
 // find a fault and prove nothing, because the parent can say what it likes. An
-// address that is not host:port fails with [ReasonConnect].
+// address that is not host:port fails with [ReasonInvalidConnect].
 //
 // An address with port 80 ("http") is refused with [ReasonPlaintext], before
 // anything is dialled. It means that an HTTP client follows an http URL, perhaps
@@ -106,7 +106,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 // may take, and what the proxy will be asked for.
 func (d *Dialer) check(address string) (timeout time.Duration, asked target, bad *Error) {
 	fail := func(reason Reason, format string, args ...any) (time.Duration, target, *Error) {
-		return 0, target{}, &Error{Op: "dial", Endpoint: d.Endpoint, Reason: reason, Detail: fmt.Sprintf(format, args...)}
+		return 0, target{}, &Error{Op: "DialContext", Endpoint: d.Endpoint, Reason: reason, Detail: fmt.Sprintf(format, args...)}
 	}
 	usual := DefaultDialTimeout
 	if d.Connect {
@@ -114,17 +114,17 @@ func (d *Dialer) check(address string) (timeout time.Duration, asked target, bad
 	}
 	timeout, err := durationOr("Dialer.Timeout", d.Timeout, usual)
 	if err != nil {
-		return fail(ReasonConfig, "%v", err)
+		return fail(ReasonInvalidOptions, "%v", err)
 	}
 	if err := d.Endpoint.checkDial(); err != nil {
-		return fail(ReasonEndpoint, "%v; %s", err, acceptedForms)
+		return fail(ReasonInvalidEndpoint, "%v; %s", err, acceptedForms)
 	}
 	if isPlainHTTP(address) {
 		return fail(ReasonPlaintext, "%q is a port for HTTP without TLS, which the parent could read and change; use an https URL, and do not follow redirects to http", address)
 	}
 	if d.Connect {
 		if asked, err = parseTarget(address); err != nil {
-			return fail(ReasonConnect, "%v", err)
+			return fail(ReasonInvalidConnect, "%v", err)
 		}
 	}
 	return timeout, asked, nil
@@ -139,7 +139,6 @@ func connectError(ctx context.Context, e Endpoint, asked target, err error) erro
 		return said
 	}
 	failed := dialError(ctx, e, err)
-	failed.Op = "connect"
 	failed.Detail = fmt.Sprintf("the proxy has taken the connection, and not said whether it reaches %v", asked)
 	return failed
 }
@@ -171,7 +170,7 @@ func dialError(ctx context.Context, e Endpoint, err error) *Error {
 	case context.DeadlineExceeded:
 		reason = ReasonTimeout
 	}
-	return &Error{Op: "dial", Endpoint: e, Reason: reason, Detail: dialAdvice(e, reason), Err: err}
+	return &Error{Op: "DialContext", Endpoint: e, Reason: reason, Detail: dialAdvice(e, reason), Err: err}
 }
 
 func dialAdvice(e Endpoint, reason Reason) string {
@@ -204,7 +203,7 @@ func dialAdvice(e Endpoint, reason Reason) string {
 		return "this process may not write to the socket; the proxy creates it for its own user only"
 	case ReasonUnsupported:
 		return "this system has no AF_VSOCK; use a hybrid, unix or tcp endpoint"
-	case ReasonHandshake:
+	case ReasonInvalidHandshake:
 		return "the peer does not answer CONNECT with OK; is the endpoint plain unix rather than hybrid?"
 	}
 	return ""

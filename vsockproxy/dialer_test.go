@@ -11,10 +11,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 func TestDialErrors(t *testing.T) {
-	path := socketPath(t)
+	path := conntest.SocketPath(t)
 	stale := leaveStaleSocket(t)
 	for _, test := range []struct {
 		name   string
@@ -22,15 +24,15 @@ func TestDialErrors(t *testing.T) {
 		reason Reason
 		says   string
 	}{
-		{"zero", Dialer{}, ReasonEndpoint, "empty"},
-		{"negative timeout", Dialer{Endpoint: Unix(path), Timeout: -1}, ReasonConfig, "Dialer.Timeout"},
-		{"any CID", Dialer{Endpoint: Vsock(AnyCID, 8000)}, ReasonEndpoint, "for listening"},
-		{"vsock port 0", Dialer{Endpoint: Vsock(ParentCID, 0)}, ReasonEndpoint, "port 0"},
-		{"vsock any port", Dialer{Endpoint: Vsock(ParentCID, portAny)}, ReasonEndpoint, "VMADDR_PORT_ANY"},
-		{"hybrid port 0", Dialer{Endpoint: HybridVsock(path, 0)}, ReasonEndpoint, "port 0"},
-		{"tcp port 0", Dialer{Endpoint: TCP("127.0.0.1:0")}, ReasonEndpoint, "port 0"},
-		{"relative path", Dialer{Endpoint: Unix("v.sock")}, ReasonEndpoint, "not absolute"},
-		{"abstract socket", Dialer{Endpoint: Unix("@v")}, ReasonEndpoint, "not absolute"},
+		{"zero", Dialer{}, ReasonInvalidEndpoint, "empty"},
+		{"negative timeout", Dialer{Endpoint: Unix(path), Timeout: -1}, ReasonInvalidOptions, "Dialer.Timeout"},
+		{"any CID", Dialer{Endpoint: Vsock(AnyCID, 8000)}, ReasonInvalidEndpoint, "for listening"},
+		{"vsock port 0", Dialer{Endpoint: Vsock(ParentCID, 0)}, ReasonInvalidEndpoint, "port 0"},
+		{"vsock any port", Dialer{Endpoint: Vsock(ParentCID, portAny)}, ReasonInvalidEndpoint, "VMADDR_PORT_ANY"},
+		{"hybrid port 0", Dialer{Endpoint: HybridVsock(path, 0)}, ReasonInvalidEndpoint, "port 0"},
+		{"tcp port 0", Dialer{Endpoint: TCP("127.0.0.1:0")}, ReasonInvalidEndpoint, "port 0"},
+		{"relative path", Dialer{Endpoint: Unix("v.sock")}, ReasonInvalidEndpoint, "not absolute"},
+		{"abstract socket", Dialer{Endpoint: Unix("@v")}, ReasonInvalidEndpoint, "not absolute"},
 		{"no socket", Dialer{Endpoint: Unix(path)}, ReasonUnreachable, "is the proxy running"},
 		{"no hybrid socket", Dialer{Endpoint: HybridVsock(path, 1)}, ReasonUnreachable, "is the proxy running"},
 		{"stale socket", Dialer{Endpoint: Unix(stale)}, ReasonRefused, "is the proxy running"},
@@ -159,7 +161,7 @@ func TestVsockRefusal(t *testing.T) {
 // leaveStaleSocket does what a process that was killed does.
 func leaveStaleSocket(t *testing.T) string {
 	t.Helper()
-	path := socketPath(t)
+	path := conntest.SocketPath(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@
 //
 //	allow, err := vsockproxy.ParseAllowlist("kms.eu-west-1.amazonaws.com:443")
 //	listener, err := vsockproxy.Listen(ctx, vsockproxy.Vsock(vsockproxy.AnyCID, 8000))
-//	proxy := &vsockproxy.Proxy{Target: "kms.eu-west-1.amazonaws.com:443", Allow: allow, Logger: logger}
+//	proxy := &vsockproxy.Proxy{Route: vsockproxy.To("kms.eu-west-1.amazonaws.com:443"), Allow: allow, Logger: logger}
 //	err = proxy.Serve(ctx, listener)
 //
 // The command vsock-proxy does this as a program (go doc ./vsockproxy/cmd/vsock-proxy),
@@ -83,7 +83,7 @@
 //
 // Serve lasts until ctx ends and returns nil then. The proxy carries the end of
 // either direction separately (half-close), and lets no connection wait longer than
-// [Proxy].IdleTimeout for a byte to move, or than [HalfCloseTimeout] once one
+// [Proxy].IdleTimeout for a byte to move, or than one minute once one
 // direction has ended. [Proxy].MaxLifetime ends connections whatever moves on them.
 // TCP connections have keepalive on, so that a peer that vanishes is noticed.
 //
@@ -174,7 +174,7 @@
 // The target must be on the [Allowlist]. An entry is an exact name, a pattern
 // such as *.example.com, an address or a network, with a port or a range of
 // ports, and may be only for enclaves with certain context IDs; [ParseAllowlist]
-// says how they are written. [ReadAllowlist] reads them from the YAML of AWS's
+// says how they are written. Package allowfile reads them from the YAML of AWS's
 // vsock-proxy.
 //
 // A name is resolved as it stands, never completed by a search list. It may not
@@ -200,15 +200,15 @@
 //
 // # Rules that change
 //
-// An [AllowlistFile] is loaded anew while the proxy runs:
+// An allowfile.File is loaded anew while the proxy runs:
 //
-//	file, err := vsockproxy.OpenAllowlistFile("/etc/nitro_enclaves/vsock-proxy.yaml")
+//	file, err := allowfile.Open("/etc/nitro_enclaves/vsock-proxy.yaml")
 //	go file.Watch(ctx, 0, logger) // and file.Reload on SIGHUP, say
-//	proxy := &vsockproxy.Proxy{Target: target, AllowFrom: file.Allowlist, Logger: logger}
+//	proxy := &vsockproxy.Proxy{Route: vsockproxy.To(target), AllowFrom: file.Allowlist, Logger: logger}
 //
 // Each connection is judged once, when it begins, by the rules of that moment; open
 // connections go on. A file with a mistake changes nothing, and the log and
-// [AllowlistFile].Err say what is wrong with it. Replace the file by renaming a
+// File.Err say what is wrong with it. Replace the file by renaming a
 // complete one over it.
 //
 // # Names and addresses
@@ -242,10 +242,10 @@
 //	refused, unreachable     nothing answers there, or there is no way there
 //	timeout                  not in time; "error" says whether client or target
 //	canceled                 the proxy was ending
-//	bad-connect              the client sent no proper CONNECT request
-//	bad-client-hello         the client did not begin with TLS
+//	invalid-connect          the client sent no proper CONNECT request
+//	invalid-client-hello     the client did not begin with TLS
 //	no-server-name           the client's TLS names no server
-//	bad-server-name          or names it as TLS does not allow
+//	invalid-server-name      or names it as TLS does not allow
 //	encrypted-client-hello   or encrypts the name (ECH)
 //	connection-limit         MaxConnsPerCID
 //

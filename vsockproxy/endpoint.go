@@ -47,7 +47,7 @@ const (
 
 // Endpoint is one end of the channel between an enclave and its parent. It is a
 // comparable value and safe to copy. The zero Endpoint is nowhere: dialling it
-// or listening on it fails with [ReasonEndpoint].
+// or listening on it fails with [ReasonInvalidEndpoint].
 //
 // Constructors do not fail; what they were given is checked on use. Values from
 // [ParseEndpoint] have been checked.
@@ -85,6 +85,30 @@ func TCP(hostport string) Endpoint {
 // IsZero reports whether e is the zero Endpoint.
 func (e Endpoint) IsZero() bool { return e == Endpoint{} }
 
+// Network returns the transport: "vsock", "hybrid", "unix" or "tcp", and the empty
+// string for the zero Endpoint.
+func (e Endpoint) Network() string {
+	switch e.kind {
+	case kindVsock:
+		return "vsock"
+	case kindHybrid:
+		return "hybrid"
+	case kindUnix:
+		return "unix"
+	case kindTCP:
+		return "tcp"
+	}
+	return ""
+}
+
+// Address returns "host:port" of a TCP endpoint, and the empty string for others.
+func (e Endpoint) Address() string {
+	if e.kind != kindTCP {
+		return ""
+	}
+	return e.where
+}
+
 // String returns the form that [ParseEndpoint] reads; for the zero Endpoint, the
 // empty string.
 func (e Endpoint) String() string {
@@ -117,7 +141,7 @@ func escapePath(path string) string {
 //	tcp://HOST:PORT
 //
 // Numbers are decimal without sign or leading zeros. The error, always an *Error
-// with [ReasonEndpoint], names the part that was wrong.
+// with [ReasonInvalidEndpoint], names the part that was wrong.
 func ParseEndpoint(s string) (Endpoint, error) {
 	if len(s) > MaxEndpointLength {
 		return Endpoint{}, parseError("the text is %d bytes long; the limit is %d", len(s), MaxEndpointLength)
@@ -151,8 +175,8 @@ func ParseEndpoint(s string) (Endpoint, error) {
 
 func parseError(format string, args ...any) error {
 	return &Error{
-		Op:     "parse",
-		Reason: ReasonEndpoint,
+		Op:     "ParseEndpoint",
+		Reason: ReasonInvalidEndpoint,
 		Detail: fmt.Sprintf(format, args...) + "; " + acceptedForms,
 	}
 }

@@ -92,7 +92,7 @@ func TestParseEndpointErrors(t *testing.T) {
 		if !e.IsZero() {
 			t.Errorf("ParseEndpoint(%q) returned %v beside an error", text, e)
 		}
-		wantReason(t, err, ReasonEndpoint)
+		wantReason(t, err, ReasonInvalidEndpoint)
 		for _, part := range []string{says, acceptedForms} {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("ParseEndpoint(%q): %v; does not say %q", text, err, part)
@@ -111,7 +111,7 @@ func FuzzParseEndpoint(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		e, err := ParseEndpoint(s)
 		if err != nil {
-			wantReason(t, err, ReasonEndpoint)
+			wantReason(t, err, ReasonInvalidEndpoint)
 			if !e.IsZero() {
 				t.Fatalf("%v beside %v", e, err)
 			}
@@ -128,4 +128,21 @@ func FuzzParseEndpoint(f *testing.F) {
 			t.Fatalf("%d bytes from %d", len(e.where), len(s))
 		}
 	})
+}
+
+func TestEndpointParts(t *testing.T) {
+	for _, test := range []struct {
+		endpoint         Endpoint
+		network, address string
+	}{
+		{Endpoint{}, "", ""},
+		{Vsock(3, 8000), "vsock", ""},
+		{HybridVsock("/run/v.sock", 8000), "hybrid", ""},
+		{Unix("/run/p.sock"), "unix", ""},
+		{TCP("[::1]:8000"), "tcp", "[::1]:8000"},
+	} {
+		if n, a := test.endpoint.Network(), test.endpoint.Address(); n != test.network || a != test.address {
+			t.Errorf("%v is %q %q", test.endpoint, n, a)
+		}
+	}
 }

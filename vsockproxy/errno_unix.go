@@ -22,9 +22,6 @@ var errnoReasons = map[syscall.Errno]Reason{
 	syscall.ESOCKTNOSUPPORT: ReasonUnsupported,
 }
 
-// connReset is what a read answers after the peer has reset the connection.
-const connReset = syscall.ECONNRESET
-
 // listenerIsBroken holds the answers of accept(2) that speak of the listening
 // socket itself. Every other errno speaks of one connection or of a shortage
 // that will pass (accept(2), "Error handling").

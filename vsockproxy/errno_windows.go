@@ -19,9 +19,6 @@ var errnoReasons = map[syscall.Errno]Reason{
 	windows.WSAEAFNOSUPPORT:  ReasonUnsupported,
 }
 
-// connReset is what a read answers after the peer has reset the connection.
-const connReset = windows.WSAECONNRESET
-
 // listenerIsBroken holds the answers of accept that speak of the listening
 // socket itself; every other one passes.
 var listenerIsBroken = map[syscall.Errno]bool{

@@ -6,27 +6,32 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"strings"
 	"syscall"
+
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
 // A Reason says in one stable word why something failed, so that programs and
 // alerts can branch on it without reading the message.
 type Reason string
 
+// Error returns the word itself, so that errors.Is(err, ReasonRefused) asks whether an
+// [Error] has that Reason.
+func (r Reason) Error() string { return string(r) }
+
 // The reasons an [Error] can carry.
 const (
-	// ReasonEndpoint: the endpoint is malformed, empty, or cannot be used for
+	// ReasonInvalidEndpoint: the endpoint is malformed, empty, or cannot be used for
 	// this operation (a wildcard CID cannot be dialled, for example).
-	ReasonEndpoint Reason = "bad-endpoint"
-	// ReasonConfig: a field of Dialer or Proxy has a value that makes no sense.
-	ReasonConfig Reason = "bad-config"
+	ReasonInvalidEndpoint Reason = "invalid-endpoint"
+	// ReasonInvalidOptions: a field of Dialer or Proxy has a value that makes no sense.
+	ReasonInvalidOptions Reason = "invalid-options"
 	// ReasonPlaintext: the address given to a Dialer has port 80, the port of
 	// HTTP without TLS.
 	ReasonPlaintext Reason = "plaintext"
-	// ReasonAllowlist: an allowlist entry is malformed, the list is empty, or its
+	// ReasonInvalidAllowlist: an allowlist entry is malformed, the list is empty, or its
 	// file cannot be read.
-	ReasonAllowlist Reason = "bad-allowlist"
+	ReasonInvalidAllowlist Reason = "invalid-allowlist"
 	// ReasonNotAllowed: the target is not on the allowlist, or not for who asks.
 	ReasonNotAllowed Reason = "not-allowed"
 	// ReasonForbiddenAddress: a name resolved only to addresses that a proxy
@@ -50,26 +55,26 @@ const (
 	ReasonPermission Reason = "permission"
 	// ReasonInUse: another socket or file already has the address.
 	ReasonInUse Reason = "address-in-use"
-	// ReasonHandshake: the peer does not speak the hybrid vsock handshake, or
+	// ReasonInvalidHandshake: the peer does not speak the hybrid vsock handshake, or
 	// does not answer CONNECT as an HTTP proxy does.
-	ReasonHandshake Reason = "bad-handshake"
-	// ReasonConnect: a CONNECT request, or the address to make one for, is
+	ReasonInvalidHandshake Reason = "invalid-handshake"
+	// ReasonInvalidConnect: a CONNECT request, or the address to make one for, is
 	// malformed.
-	ReasonConnect Reason = "bad-connect"
-	// ReasonClientHello: a connection does not begin with a TLS ClientHello, or
+	ReasonInvalidConnect Reason = "invalid-connect"
+	// ReasonInvalidClientHello: a connection does not begin with a TLS ClientHello, or
 	// with a malformed, unfinished or too long one.
-	ReasonClientHello Reason = "bad-client-hello"
+	ReasonInvalidClientHello Reason = "invalid-client-hello"
 	// ReasonNoServerName: the ClientHello names no server.
 	ReasonNoServerName Reason = "no-server-name"
-	// ReasonServerName: the server name in the ClientHello is not a DNS name as
+	// ReasonInvalidServerName: the server name in the ClientHello is not a DNS name as
 	// TLS writes it: an IP address, one with a final dot, two names.
-	ReasonServerName Reason = "bad-server-name"
+	ReasonInvalidServerName Reason = "invalid-server-name"
 	// ReasonEncryptedHello: the ClientHello is an encrypted one (ECH), whose
 	// server cannot be seen.
 	ReasonEncryptedHello Reason = "encrypted-client-hello"
-	// ReasonProxyHeader: a connection does not begin with a proper PROXY header of
+	// ReasonInvalidProxyHeader: a connection does not begin with a proper PROXY header of
 	// version 2.
-	ReasonProxyHeader Reason = "bad-proxy-header"
+	ReasonInvalidProxyHeader Reason = "invalid-proxy-header"
 	// ReasonLimit: the peer has as many connections open as it may.
 	ReasonLimit Reason = "connection-limit"
 	// ReasonListener: the listener of a Proxy was closed or broke for good.
@@ -78,49 +83,46 @@ const (
 	ReasonFailed Reason = "failed"
 )
 
-// Error is the one error type of this package.
+// Error is the error type of this package.
 //
-// It never contains bytes of a stream that is forwarded. What it may quote of a
-// peer, with special characters escaped, is the target that a client names, the
-// first three bytes of a client that does not speak TLS, a malformed answer to
-// the hybrid handshake, of at most 32 bytes, and a proxy's answer to CONNECT, of
-// at most 256 bytes.
+// It never contains bytes of a stream that is forwarded. What it may quote of a peer,
+// with special characters escaped, is the target that a client names, the first three
+// bytes of a client that does not speak TLS, a malformed answer to the hybrid handshake
+// of at most 32 bytes, and a proxy's answer to CONNECT of at most 256 bytes.
 type Error struct {
-	// Op is what was being done: "parse", "load", "watch", "dial", "listen", "resolve",
-	// "serve", "loopback", "heartbeat", "connect" (what a proxy that was reached says,
-	// or fails to say, about the target), or "handshake" (what a client of a proxy says
-	// about where it wants to go, or a PROXY header about who the client is).
+	// Op is the function or method that failed, such as "DialContext", "Listen" or
+	// "Serve", which is also that of every connection that is served.
 	Op string
-	// Endpoint is where, if the operation concerned an endpoint; else zero.
-	Endpoint Endpoint
-	// Reason is the stable classification.
+	// Reason says which kind of failure it is.
 	Reason Reason
-	// Detail says for people what was wrong and what to do about it.
+	// Field is the place: the endpoint, a field such as "Proxy.Route", an entry of an
+	// allowlist, or for a connection that is served "client" (what it says about where
+	// it wants to go) or "target". It may be empty.
+	Field string
+	// Detail says what was wrong and what to do about it.
 	Detail string
 	// Err is the cause, or nil.
 	Err error
+	// Endpoint is the endpoint that the operation was about, or zero.
+	Endpoint Endpoint
+	// Remote says that Reason and Detail are the word of the proxy at Endpoint, in
+	// answer to CONNECT. They help to find a fault and prove nothing.
+	Remote bool
 }
 
-// Error returns one line: operation, endpoint, reason, detail, cause.
+// Error returns one line: "vsockproxy: Op: reason: field: detail: cause".
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString("vsockproxy: ")
-	b.WriteString(e.Op)
-	if !e.Endpoint.IsZero() {
-		b.WriteByte(' ')
-		b.WriteString(e.Endpoint.String())
+	field := e.Field
+	if field == "" && !e.Endpoint.IsZero() {
+		field = e.Endpoint.String()
 	}
-	b.WriteString(": ")
-	b.WriteString(string(e.Reason))
-	if e.Detail != "" {
-		b.WriteString(": ")
-		b.WriteString(e.Detail)
-	}
-	if e.Err != nil {
-		b.WriteString(": ")
-		b.WriteString(e.Err.Error())
-	}
-	return b.String()
+	return errtext.Join("vsockproxy", e.Op, string(e.Reason), field, e.Detail, e.Err)
+}
+
+// Is reports whether target is the error's [Reason].
+func (e *Error) Is(target error) bool {
+	r, ok := target.(Reason)
+	return ok && r == e.Reason
 }
 
 // Unwrap returns the cause.

@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/keyvouch/keyvouch/vsockproxy"
@@ -45,7 +44,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	proxy := &vsockproxy.Proxy{Target: target, Allow: allow}
+	proxy := &vsockproxy.Proxy{Route: vsockproxy.To(target), Allow: allow}
 	served := make(chan error, 1)
 	go func() { served <- proxy.Serve(ctx, listener) }()
 
@@ -138,7 +137,7 @@ func ExampleParseEndpoint() {
 	fmt.Println(err)
 	// Output:
 	// true <nil>
-	// vsockproxy: parse: bad-endpoint: "vsock://parent:8000": context ID "parent" is not a decimal number between 0 and 4294967295; accepted forms: vsock://3:8000  hybrid:///run/v.sock?port=8000  unix:///run/p.sock  tcp://127.0.0.1:8000
+	// vsockproxy: ParseEndpoint: invalid-endpoint: "vsock://parent:8000": context ID "parent" is not a decimal number between 0 and 4294967295; accepted forms: vsock://3:8000  hybrid:///run/v.sock?port=8000  unix:///run/p.sock  tcp://127.0.0.1:8000
 }
 
 func ExampleParseAllowlist() {
@@ -161,66 +160,7 @@ func ExampleParseAllowlist() {
 	// *.example.com:8000-8100 cid=16,17
 	// 10.0.3.0/24:443
 	// [2600:1f18::]:443
-	// vsockproxy: parse: bad-allowlist: entry 2 of the allowlist: "*.co.uk:443": anybody can register a name below co.uk, so the pattern permits everybody's; add the label of the owner that is meant
-}
-
-func ExampleReadAllowlist() {
-	allow, err := vsockproxy.ReadAllowlist(strings.NewReader(`
-allowlist:
-- {address: kms.eu-west-1.amazonaws.com, port: 443}
-- {address: "*.example.com", port: 8000-8100, cids: [16, 17]}
-`))
-	fmt.Println(allow.Entries(), err)
-
-	_, err = vsockproxy.ReadAllowlist(strings.NewReader(`
-allowlist:
-- {address: kms.eu-west-1.amazonaws.com, port: 65979}
-`))
-	fmt.Println(err)
-	// Output:
-	// [kms.eu-west-1.amazonaws.com:443 *.example.com:8000-8100 cid=16,17] <nil>
-	// vsockproxy: parse: bad-allowlist: entry 1 of the allowlist, line 3: kms.eu-west-1.amazonaws.com: port "65979" is not a decimal number between 1 and 65535
-}
-
-// Rules from a file, which is loaded anew when it changes. A program that has
-// signals calls Reload on SIGHUP, too.
-func ExampleAllowlistFile() {
-	dir, err := os.MkdirTemp("", "proxy")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	path := filepath.Join(dir, "vsock-proxy.yaml")
-	write := func(text string) {
-		// Write beside the file and rename: nobody sees half of it.
-		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-			log.Fatal(err)
-		}
-		if err := os.Rename(path+".new", path); err != nil {
-			log.Fatal(err)
-		}
-	}
-
-	write("allowlist: [{address: kms.eu-west-1.amazonaws.com, port: 443}]")
-	file, err := vsockproxy.OpenAllowlistFile(path)
-	if err != nil {
-		log.Fatal(err)
-	}
-	// go file.Watch(ctx, 0, logger)
-	_ = &vsockproxy.Proxy{Target: "kms.eu-west-1.amazonaws.com:443", AllowFrom: file.Allowlist}
-
-	write("allowlist: [{address: \"*.com\", port: 443}]")
-	fmt.Println("mistake found:", file.Reload() != nil)
-	fmt.Println("in force:", file.Allowlist().Entries())
-
-	write("allowlist: [{address: kms.eu-west-1.amazonaws.com, port: 443}, {address: sts.eu-west-1.amazonaws.com, port: 443}]")
-	fmt.Println("mistake found:", file.Reload() != nil)
-	fmt.Println("in force:", file.Allowlist().Entries())
-	// Output:
-	// mistake found: true
-	// in force: [kms.eu-west-1.amazonaws.com:443]
-	// mistake found: false
-	// in force: [kms.eu-west-1.amazonaws.com:443 sts.eu-west-1.amazonaws.com:443]
+	// vsockproxy: ParseAllowlist: invalid-allowlist: entry 2 of the allowlist: "*.co.uk:443": anybody can register a name below co.uk, so the pattern permits everybody's; add the label of the owner that is meant
 }
 
 // One cache of names for several proxies, over a resolver of one's own.
@@ -229,8 +169,8 @@ func ExampleCachingResolver() {
 		Resolver: &net.Resolver{PreferGo: true}, // not the C library's
 		TTL:      10 * time.Second,
 	}
-	_ = &vsockproxy.Proxy{Target: "kms.eu-west-1.amazonaws.com:443", Resolver: names}
-	_ = &vsockproxy.Proxy{Target: "sts.eu-west-1.amazonaws.com:443", Resolver: names, AddressFamily: vsockproxy.IPv4Only}
+	_ = &vsockproxy.Proxy{Route: vsockproxy.To("kms.eu-west-1.amazonaws.com:443"), Resolver: names}
+	_ = &vsockproxy.Proxy{Route: vsockproxy.To("sts.eu-west-1.amazonaws.com:443"), Resolver: names, AddressFamily: vsockproxy.IPv4Only}
 }
 
 // What an allowlist permits, for people who check it.

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 func TestAllowFromIsAskedOnceAtFirst(t *testing.T) {
@@ -16,7 +18,7 @@ func TestAllowFromIsAskedOnceAtFirst(t *testing.T) {
 	asked := 0
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	p := Proxy{Target: target, AllowFrom: func() Allowlist { asked++; return allow }}
+	p := Proxy{Route: To(target), AllowFrom: func() Allowlist { asked++; return allow }}
 	if err := p.Serve(ctx, &scriptedListener{}); err != nil {
 		t.Fatal(err)
 	}
@@ -27,8 +29,8 @@ func TestAllowFromIsAskedOnceAtFirst(t *testing.T) {
 
 func TestPanicOfAllowFrom(t *testing.T) {
 	l := &scriptedListener{}
-	p := Proxy{Target: "192.0.2.1:443", AllowFrom: func() Allowlist { panic("no rules") }}
-	e := wantReason(t, p.Serve(t.Context(), l), ReasonConfig)
+	p := Proxy{Route: To("192.0.2.1:443"), AllowFrom: func() Allowlist { panic("no rules") }}
+	e := wantReason(t, p.Serve(t.Context(), l), ReasonInvalidOptions)
 	if !strings.Contains(e.Error(), "no rules") {
 		t.Errorf("message %q does not say what the panic said", e)
 	}
@@ -39,7 +41,7 @@ func TestPanicOfAllowFrom(t *testing.T) {
 
 // brittleConn panics when it is asked for what a cut needs.
 type brittleConn struct {
-	wrapped
+	conntest.Wrapped
 	where string
 	armed *atomic.Bool
 }
@@ -51,17 +53,17 @@ func (c brittleConn) SetLinger(int) error {
 
 func (c brittleConn) Close() error {
 	c.check("Close")
-	return c.wrapped.Close()
+	return c.Wrapped.Close()
 }
 
 func (c brittleConn) CloseWrite() error {
 	c.check("CloseWrite")
-	return c.wrapped.CloseWrite()
+	return c.Wrapped.CloseWrite()
 }
 
 func (c brittleConn) SetDeadline(d time.Time) error {
 	c.check("SetDeadline")
-	return c.wrapped.SetDeadline(d)
+	return c.Wrapped.SetDeadline(d)
 }
 
 func (c brittleConn) check(where string) {
@@ -71,17 +73,17 @@ func (c brittleConn) check(where string) {
 }
 
 // brittle serves a proxy whose connections are brittle, and has one open.
-func brittle(t *testing.T, tr transport, where string, p *Proxy) (r *running, conn duplex, armed *atomic.Bool) {
+func brittle(t *testing.T, tr transport, where string, p *Proxy) (r *running, conn conntest.Duplex, armed *atomic.Bool) {
 	armed = new(atomic.Bool)
 	l, e := tr.listen(t)
 	l = wrapListener{l, func(conn net.Conn) net.Conn {
-		return brittleConn{wrapped{conn.(duplex)}, where, armed}
+		return brittleConn{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, where, armed}
 	}}
-	p.Target = origin(t, echo)
+	p.Route = To(origin(t, echo))
 	r = startOn(t, l, e, p)
 	conn = r.dial(t)
-	mustWrite(t, conn, "hello")
-	wantRead(t, conn, "hello")
+	conntest.Write(t, conn, "hello")
+	conntest.WantRead(t, conn, "hello")
 	return r, conn, armed
 }
 
@@ -93,8 +95,8 @@ func TestPanicsOfCutsAreContained(t *testing.T) {
 				t.Run("drain", func(t *testing.T) {
 					r, _, armed := brittle(t, tr, where, &Proxy{DrainTimeout: time.Millisecond})
 					other := r.dial(t)
-					mustWrite(t, other, "hello")
-					wantRead(t, other, "hello")
+					conntest.Write(t, other, "hello")
+					conntest.WantRead(t, other, "hello")
 					armed.Store(true)
 					if err := r.stop(); err != nil {
 						t.Errorf("Serve: %v", err)
@@ -142,7 +144,7 @@ func TestListenerClosedAtTheLimit(t *testing.T) {
 		}
 		l, e := tr.listen(t)
 		target := origin(t, echo)
-		p := Proxy{Target: target, Allow: mustAllow(t, target), MaxConns: 1, DrainTimeout: time.Millisecond}
+		p := Proxy{Route: To(target), Allow: mustAllow(t, target), MaxConns: 1, DrainTimeout: time.Millisecond}
 		served := make(chan error, 1)
 		go func() { served <- p.Serve(t.Context(), l) }()
 		conn, err := (&Dialer{Endpoint: e, Timeout: time.Minute}).DialContext(t.Context(), "", "")
@@ -150,13 +152,13 @@ func TestListenerClosedAtTheLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = conn.Close() }()
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
 		_ = l.Close()
 		e2 := wantReason(t, <-served, ReasonListener)
 		if !errors.Is(e2, net.ErrClosed) {
 			t.Errorf("%v does not wrap %v", e2, net.ErrClosed)
 		}
-		wantCut(t, conn)
+		conntest.WantCut(t, conn)
 	})
 }

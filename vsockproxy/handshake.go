@@ -2,11 +2,10 @@ package vsockproxy
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"net"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // handshake runs f, which reads from and writes to conn, and wakes it when ctx
@@ -20,7 +19,7 @@ func handshake(ctx context.Context, conn net.Conn, f func() error) error {
 		// deadline only the end of conn wakes f.
 		defer func() {
 			var err error
-			defer contain(&err)
+			defer contain.Panic(&err)
 			if recover() != nil {
 				_ = conn.Close()
 			}
@@ -36,32 +35,4 @@ func handshake(ctx context.Context, conn net.Conn, f func() error) error {
 		}
 	}
 	return err
-}
-
-// handshake reads from a client what says where it wants to go. One time limit
-// covers all of it, however the client cuts it up.
-func (s *server) handshake(ctx context.Context, client net.Conn, what string, read func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.handshakeTimeout)
-	defer cancel()
-	err := handshake(ctx, client, read)
-	switch {
-	case err == nil || errors.As(err, new(*Error)):
-		return err
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return &Error{Op: "handshake", Reason: ReasonTimeout, Detail: fmt.Sprintf("the client has not finished its %s within the handshake timeout of %v", what, s.handshakeTimeout)}
-	case ctx.Err() != nil:
-		return &Error{Op: "handshake", Reason: ReasonCanceled, Detail: fmt.Sprintf("the proxy ends, and the client has not finished its %s", what)}
-	}
-	return fmt.Errorf("read the client's %s: %w", what, err)
-}
-
-// malformed is the error for a client that does not say properly where it wants
-// to go.
-func malformed(reason Reason, format string, args ...any) error {
-	return &Error{Op: "handshake", Reason: reason, Detail: fmt.Sprintf(format, args...)}
-}
-
-// endsEarly reports whether err says that the stream ended.
-func endsEarly(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/mdlayher/vsock"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // eachServer runs a test with an HTTPS server of the standard library as it runs in
@@ -137,7 +139,7 @@ func TestHTTPServerTimeouts(t *testing.T) {
 				}
 				defer conn.Close()
 				if stops == "before TLS" {
-					wantCut(t, conn)
+					conntest.WantCut(t, conn)
 					return
 				}
 				client := tls.Client(conn, &tls.Config{ServerName: "example.com", RootCAs: roots})
@@ -150,7 +152,7 @@ func TestHTTPServerTimeouts(t *testing.T) {
 				case "after the request":
 					_, _ = io.WriteString(client, "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n")
 				}
-				wantCut(t, client)
+				conntest.WantCut(t, client)
 			})
 		}
 	})

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/unixsock"
 )
 
 // The hybrid vsock handshake is Firecracker's (docs/vsock.md, "Host-Initiated
@@ -65,17 +67,17 @@ func askForPort(conn net.Conn, port uint32) error {
 		if line == "" {
 			return &handshakeError{ReasonRefused, errors.New("the connection was closed instead of answering CONNECT")}
 		}
-		return &handshakeError{ReasonHandshake, fmt.Errorf("the connection was closed in the middle of the answer %q", line)}
+		return &handshakeError{ReasonInvalidHandshake, fmt.Errorf("the connection was closed in the middle of the answer %q", line)}
 	}
 	if err != nil {
 		return err
 	}
 	hostPort, ok := strings.CutPrefix(line, "OK ")
 	if !ok {
-		return &handshakeError{ReasonHandshake, fmt.Errorf("the answer to CONNECT is %q, not OK and a port", line)}
+		return &handshakeError{ReasonInvalidHandshake, fmt.Errorf("the answer to CONNECT is %q, not OK and a port", line)}
 	}
 	if _, err := parseUint32("host port", hostPort); err != nil {
-		return &handshakeError{ReasonHandshake, fmt.Errorf("the answer to CONNECT is %q: %w", line, err)}
+		return &handshakeError{ReasonInvalidHandshake, fmt.Errorf("the answer to CONNECT is %q: %w", line, err)}
 	}
 	return nil
 }
@@ -93,13 +95,13 @@ func readLine(r io.Reader) (string, error) {
 			return string(line[:n]), nil
 		}
 	}
-	return "", &handshakeError{ReasonHandshake, fmt.Errorf("no newline within %d bytes", maxHandshakeLine)}
+	return "", &handshakeError{ReasonInvalidHandshake, fmt.Errorf("no newline within %d bytes", maxHandshakeLine)}
 }
 
 // hybridListener answers CONNECT on a Unix socket. Handshakes run beside the
 // accept loop, so that a slow client delays nobody else.
 type hybridListener struct {
-	unix     *unixListener
+	unix     *unixsock.Listener
 	port     uint32
 	timeout  time.Duration // of one handshake
 	hostPort atomic.Uint32
@@ -114,7 +116,7 @@ type hybridListener struct {
 }
 
 func listenHybrid(ctx context.Context, path string, port uint32, timeout time.Duration) (*hybridListener, error) {
-	inner, err := listenUnix(ctx, path)
+	inner, err := unixsock.Listen(ctx, path)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 func rawDial(t *testing.T, e Endpoint) net.Conn {
@@ -20,33 +22,23 @@ func rawDial(t *testing.T, e Endpoint) net.Conn {
 	return conn
 }
 
-func mustAccept(t *testing.T, l net.Listener) net.Conn {
-	t.Helper()
-	conn, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
 func TestHybridWire(t *testing.T) {
-	e := HybridVsock(socketPath(t), 8000)
+	e := HybridVsock(conntest.SocketPath(t), 8000)
 	l := mustListen(t, e)
 	for _, want := range []string{"OK 1073741824\n", "OK 1073741825\n"} {
 		conn := rawDial(t, e)
 		// The stream's first bytes may come together with the line.
-		mustWrite(t, conn, "CONNECT 8000\nfirst")
-		wantRead(t, conn, want)
-		accepted := mustAccept(t, l)
-		wantRead(t, accepted, "first")
-		mustWrite(t, accepted, "second")
-		wantRead(t, conn, "second")
+		conntest.Write(t, conn, "CONNECT 8000\nfirst")
+		conntest.WantRead(t, conn, want)
+		accepted := conntest.Accept(t, l)
+		conntest.WantRead(t, accepted, "first")
+		conntest.Write(t, accepted, "second")
+		conntest.WantRead(t, conn, "second")
 	}
 }
 
 func TestHybridListenerRefuses(t *testing.T) {
-	e := HybridVsock(socketPath(t), 8000)
+	e := HybridVsock(conntest.SocketPath(t), 8000)
 	l := mustListen(t, e)
 	for _, line := range []string{
 		"CONNECT 8001\n",
@@ -82,37 +74,37 @@ func TestHybridListenerRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	mustWrite(t, conn, "right")
-	wantRead(t, mustAccept(t, l), "right")
+	conntest.Write(t, conn, "right")
+	conntest.WantRead(t, conntest.Accept(t, l), "right")
 }
 
 func TestHybridSlowClientDelaysNobody(t *testing.T) {
-	e := HybridVsock(socketPath(t), 8000)
+	e := HybridVsock(conntest.SocketPath(t), 8000)
 	l := mustListen(t, e)
 	slow := rawDial(t, e)
-	mustWrite(t, slow, "CONN")
+	conntest.Write(t, slow, "CONN")
 	for range 3 {
 		conn, err := (&Dialer{Endpoint: e}).DialContext(t.Context(), "", "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
-		_ = mustAccept(t, l).Close()
+		_ = conntest.Accept(t, l).Close()
 	}
-	mustWrite(t, slow, "ECT 8000\n")
-	wantRead(t, slow, "OK ")
-	_ = mustAccept(t, l)
+	conntest.Write(t, slow, "ECT 8000\n")
+	conntest.WantRead(t, slow, "OK ")
+	_ = conntest.Accept(t, l)
 }
 
 func TestHybridHandshakeDeadline(t *testing.T) {
-	path := socketPath(t)
+	path := conntest.SocketPath(t)
 	l, err := listenHybrid(t.Context(), path, 8000, time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	conn := rawDial(t, HybridVsock(path, 8000))
-	mustWrite(t, conn, "CONNECT 80")
+	conntest.Write(t, conn, "CONNECT 80")
 	if answer, _ := io.ReadAll(conn); len(answer) != 0 {
 		t.Errorf("a slow client was answered with %q", answer)
 	}
@@ -121,18 +113,18 @@ func TestHybridHandshakeDeadline(t *testing.T) {
 // Close ends a blocked Accept, handshakes in progress and connections that
 // nobody accepted.
 func TestHybridClose(t *testing.T) {
-	e := HybridVsock(socketPath(t), 8000)
+	e := HybridVsock(conntest.SocketPath(t), 8000)
 	l := mustListen(t, e)
 	half := rawDial(t, e)
-	mustWrite(t, half, "CONN")
+	conntest.Write(t, half, "CONN")
 	whole := rawDial(t, e)
-	mustWrite(t, whole, "CONNECT 8000\n")
-	wantRead(t, whole, "OK ")
+	conntest.Write(t, whole, "CONNECT 8000\n")
+	conntest.WantRead(t, whole, "OK ")
 	if err := l.Close(); err != nil {
 		t.Errorf("Close: %v", err)
 	}
-	wantCut(t, half)
-	wantCut(t, whole)
+	conntest.WantCut(t, half)
+	conntest.WantCut(t, whole)
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept after Close: %v, want %v", err, net.ErrClosed)
 	}
@@ -149,16 +141,16 @@ func TestHybridDialAnswers(t *testing.T) {
 		{"good", "OK 1073741824\n", ""},
 		{"stream in the same packet", "OK 1\nworld", ""},
 		{"closed", "", ReasonRefused},
-		{"closed in the middle", "OK 10", ReasonHandshake},
-		{"no port", "OK\n", ReasonHandshake},
-		{"not a port", "OK x\n", ReasonHandshake},
-		{"port too large", "OK 4294967296\n", ReasonHandshake},
-		{"error text", "ERR no such port\n", ReasonHandshake},
-		{"other protocol", "HTTP/1.1 400 Bad Request\r\n\r\n", ReasonHandshake},
-		{"never a newline", strings.Repeat("x", 1000), ReasonHandshake},
+		{"closed in the middle", "OK 10", ReasonInvalidHandshake},
+		{"no port", "OK\n", ReasonInvalidHandshake},
+		{"not a port", "OK x\n", ReasonInvalidHandshake},
+		{"port too large", "OK 4294967296\n", ReasonInvalidHandshake},
+		{"error text", "ERR no such port\n", ReasonInvalidHandshake},
+		{"other protocol", "HTTP/1.1 400 Bad Request\r\n\r\n", ReasonInvalidHandshake},
+		{"never a newline", strings.Repeat("x", 1000), ReasonInvalidHandshake},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e := HybridVsock(socketPath(t), 52)
+			e := HybridVsock(conntest.SocketPath(t), 52)
 			l := mustListen(t, Unix(e.where))
 			served := make(chan error, 1)
 			go func() {
@@ -201,7 +193,7 @@ func TestHybridDialAnswers(t *testing.T) {
 
 // A socket on which something listens that never answers.
 func TestHybridDialEndsWithTimeout(t *testing.T) {
-	e := HybridVsock(socketPath(t), 52)
+	e := HybridVsock(conntest.SocketPath(t), 52)
 	mustListen(t, Unix(e.where))
 	_, err := (&Dialer{Endpoint: e, Timeout: time.Millisecond}).DialContext(t.Context(), "", "")
 	if timeout := wantReason(t, err, ReasonTimeout); !timeout.Timeout() {
@@ -210,7 +202,7 @@ func TestHybridDialEndsWithTimeout(t *testing.T) {
 }
 
 func TestHybridDialEndsWithContext(t *testing.T) {
-	e := HybridVsock(socketPath(t), 52)
+	e := HybridVsock(conntest.SocketPath(t), 52)
 	l := mustListen(t, Unix(e.where))
 	ctx, cancel := context.WithCancel(t.Context())
 	asked := make(chan error, 1)

@@ -6,14 +6,16 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // Peers that vanish without a word are found by TCP's keepalive, on both sides of
 // a proxy.
 func TestKeepAlive(t *testing.T) {
 	target := origin(t, echo)
-	s := mustServer(t, &Proxy{Target: target, Allow: mustAllow(t, target)})
-	out, _, err := s.dialTarget(t.Context(), s.target, source{})
+	w := toTargetOf(t, &Proxy{Route: To(target), Allow: mustAllow(t, target)})
+	out, _, err := w.targets.dial(t.Context(), w.target, source{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +26,7 @@ func TestKeepAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	for name, conn := range map[string]net.Conn{"target": out, "client": mustAccept(t, l)} {
+	for name, conn := range map[string]net.Conn{"target": out, "client": conntest.Accept(t, l)} {
 		raw, err := conn.(syscall.Conn).SyscallConn()
 		if err != nil {
 			t.Fatal(err)

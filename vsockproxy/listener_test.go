@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/mdlayher/vsock"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/unixsock"
 )
 
 func vsockPort(t *testing.T, l net.Listener) uint32 {
@@ -27,11 +30,11 @@ func eachSocketFile(t *testing.T, test func(t *testing.T, at func(path string) E
 
 func TestSocketFile(t *testing.T) {
 	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
-		path := socketPath(t)
+		path := conntest.SocketPath(t)
 		l := mustListen(t, at(path))
 		info, err := os.Lstat(path)
-		if err != nil || info.Mode() != fs.ModeSocket|SocketMode {
-			t.Errorf("mode %v, %v; want a socket with %v", info.Mode(), err, SocketMode)
+		if err != nil || info.Mode() != fs.ModeSocket|unixsock.Mode {
+			t.Errorf("mode %v, %v; want a socket with %v", info.Mode(), err, unixsock.Mode)
 		}
 		for range 2 {
 			if err := l.Close(); err != nil {
@@ -52,7 +55,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 
 func TestLiveSocketIsLeftAlone(t *testing.T) {
 	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
-		path := socketPath(t)
+		path := conntest.SocketPath(t)
 		first := mustListen(t, at(path))
 		_, err := Listen(t.Context(), at(path))
 		wantReason(t, err, ReasonInUse)
@@ -71,7 +74,7 @@ func TestListenRaces(t *testing.T) {
 	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
 		for _, stale := range []bool{true, false} {
 			for range 300 {
-				path := socketPath(t)
+				path := conntest.SocketPath(t)
 				if stale {
 					path = leaveStaleSocket(t)
 				}
@@ -112,7 +115,7 @@ func TestLockedSocketIsLeftAlone(t *testing.T) {
 	needSocketLock(t)
 	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
 		path := leaveStaleSocket(t)
-		unlock, err := lockSocketPath(path)
+		unlock, err := unixsock.Lock(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,46 +126,29 @@ func TestLockedSocketIsLeftAlone(t *testing.T) {
 		}
 		unlock()
 		mustListen(t, at(path))
-		info, err := os.Lstat(path + lockSuffix)
-		if err != nil || info.Mode() != SocketMode || info.Size() != 0 {
-			t.Errorf("the lock file is %v, %v; want an empty file with mode %v", info, err, SocketMode)
+		info, err := os.Lstat(path + unixsock.LockSuffix)
+		if err != nil || info.Mode() != unixsock.Mode || info.Size() != 0 {
+			t.Errorf("the lock file is %v, %v; want an empty file with mode %v", info, err, unixsock.Mode)
 		}
 	})
 }
 
-// The lock file is created where it is named, and nowhere that a link points to.
-func TestLockFollowsNoLink(t *testing.T) {
-	needSocketLock(t)
-	path := socketPath(t)
-	elsewhere := path + ".elsewhere"
-	if err := os.Symlink(elsewhere, path+lockSuffix); err != nil {
-		t.Fatal(err)
-	}
-	if l, err := Listen(t.Context(), Unix(path)); err == nil {
-		_ = l.Close()
-		t.Error("Listen followed a link")
-	}
-	if _, err := os.Lstat(elsewhere); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the file that the link names: %v, want none", err)
-	}
-}
-
 func needSocketLock(t *testing.T) {
 	t.Helper()
-	path := socketPath(t)
-	unlock, err := lockSocketPath(path)
+	path := conntest.SocketPath(t)
+	unlock, err := unixsock.Lock(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unlock()
-	if _, err := os.Lstat(path + lockSuffix); err != nil {
+	if _, err := os.Lstat(path + unixsock.LockSuffix); err != nil {
 		t.Skip("this system has no flock")
 	}
 }
 
 func TestOtherFilesAreLeftAlone(t *testing.T) {
 	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
-		path := socketPath(t)
+		path := conntest.SocketPath(t)
 		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +170,7 @@ func TestOtherFilesAreLeftAlone(t *testing.T) {
 // Close removes only the file that its listener made.
 func TestReplacedSocketIsLeftAlone(t *testing.T) {
 	eachSocketFile(t, func(t *testing.T, at func(string) Endpoint) {
-		path := socketPath(t)
+		path := conntest.SocketPath(t)
 		first := mustListen(t, at(path))
 		// Keep the first file's inode in use, so that it cannot be given again.
 		if err := os.Link(path, path+".old"); err != nil {
@@ -209,7 +195,7 @@ func TestListenEndedContext(t *testing.T) {
 	cancel()
 	for _, e := range []Endpoint{
 		TCP("127.0.0.1:0"), Vsock(AnyCID, 0),
-		Unix(socketPath(t)), HybridVsock(socketPath(t), 8000),
+		Unix(conntest.SocketPath(t)), HybridVsock(conntest.SocketPath(t), 8000),
 		Unix(stale), HybridVsock(stale, 8000),
 	} {
 		for _, test := range []struct {
@@ -231,16 +217,6 @@ func TestListenEndedContext(t *testing.T) {
 	}
 }
 
-// The context may also end while Listen looks whether a socket is stale.
-func TestStaleCheckEndedContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	err := removeStale(ctx, leaveStaleSocket(t))
-	if !errors.Is(err, context.Canceled) || errors.Is(err, errPathTaken) {
-		t.Errorf("error %v, want %v", err, context.Canceled)
-	}
-}
-
 func TestListenErrors(t *testing.T) {
 	tcp := mustListen(t, TCP("127.0.0.1:0"))
 	for _, test := range []struct {
@@ -248,9 +224,9 @@ func TestListenErrors(t *testing.T) {
 		endpoint Endpoint
 		reason   Reason
 	}{
-		{"zero", Endpoint{}, ReasonEndpoint},
-		{"hybrid port 0", HybridVsock("/run/v.sock", 0), ReasonEndpoint},
-		{"any port by number", Vsock(AnyCID, portAny), ReasonEndpoint},
+		{"zero", Endpoint{}, ReasonInvalidEndpoint},
+		{"hybrid port 0", HybridVsock("/run/v.sock", 0), ReasonInvalidEndpoint},
+		{"any port by number", Vsock(AnyCID, portAny), ReasonInvalidEndpoint},
 		{"no directory", Unix("/nonexistent/directory/p.sock"), ReasonUnreachable},
 		{"hybrid without directory", HybridVsock("/nonexistent/directory/p.sock", 1), ReasonUnreachable},
 		{"port taken", TCP(tcp.Addr().String()), ReasonInUse},

@@ -18,6 +18,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/relay"
 )
 
 // What one idle connection may cost the process of the proxy.
@@ -49,7 +52,7 @@ func TestChildProxy(t *testing.T) {
 		}()
 		fmt.Println(childReady + e.String())
 		p := Proxy{
-			Target: target, Allow: mustAllow(t, target),
+			Route: To(target), Allow: mustAllow(t, target),
 			Logger:   slog.New(slog.NewJSONHandler(io.Discard, nil)),
 			MaxConns: 100_000, IdleTimeout: time.Hour,
 			// Nobody leaves connections open, so one that is cut is a mistake, which
@@ -181,9 +184,9 @@ func plainEcho(conn *net.TCPConn) {
 }
 
 // dialMany opens connections and has each carry one message each way.
-func (c *child) dialMany(t *testing.T, n int) []duplex {
+func (c *child) dialMany(t *testing.T, n int) []conntest.Duplex {
 	t.Helper()
-	conns := make([]duplex, n)
+	conns := make([]conntest.Duplex, n)
 	var next atomic.Int64
 	var dialling sync.WaitGroup
 	for range 8 {
@@ -191,8 +194,8 @@ func (c *child) dialMany(t *testing.T, n int) []duplex {
 			for i := next.Add(1) - 1; i < int64(n) && !t.Failed(); i = next.Add(1) - 1 {
 				conn, err := c.DialContext(t.Context(), "", "")
 				if err == nil {
-					conns[i] = conn.(duplex)
-					err = exchange(conn, noise(uint64(i), 1<<10))
+					conns[i] = conn.(conntest.Duplex)
+					err = exchange(conn, conntest.Noise(uint64(i), 1<<10))
 				}
 				if err != nil {
 					t.Errorf("connection %d: %v", i, err)
@@ -208,7 +211,7 @@ func (c *child) dialMany(t *testing.T, n int) []duplex {
 	return conns
 }
 
-func closeAll(conns []duplex) {
+func closeAll(conns []conntest.Duplex) {
 	for _, conn := range conns {
 		if conn != nil {
 			_ = conn.Close()
@@ -294,7 +297,7 @@ func TestSoak(t *testing.T) {
 			work.Go(func() {
 				random := rand.New(rand.NewPCG(seed, uint64(i)))
 				for range rounds {
-					message := noise(random.Uint64(), 1+random.IntN(64<<10))
+					message := conntest.Noise(random.Uint64(), 1+random.IntN(64<<10))
 					if err := exchange(conn, message); err != nil {
 						t.Errorf("busy connection %d, seed %d: %v", i, seed, err)
 						return
@@ -314,7 +317,7 @@ func TestSoak(t *testing.T) {
 		closeAll(working)
 		closeAll(first)
 		t.Logf("seed %d: %d bytes each way over %d busy connections beside %d idle ones; the proxy had %d descriptors", seed, moved.Load(), busy, idle, during)
-		if most := idleDescriptors*(idle+busy) + 2*maxPipes; during > most {
+		if most := idleDescriptors*(idle+busy) + 2*relay.MaxPipes; during > most {
 			t.Errorf("%d descriptors, want at most %d", during, most)
 		}
 		if err := c.stop(); err != nil { // also if it has leaked goroutines

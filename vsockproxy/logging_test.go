@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // panickyHandler panics at every line, or already when asked whether it wants
@@ -37,7 +39,7 @@ func TestLogPanicsAreContained(t *testing.T) {
 			lines := make(chan string, 16)
 			target := origin(t, echo)
 			p := &Proxy{
-				Target:       target,
+				Route:        To(target),
 				Allow:        mustAllow(t, target),
 				MaxConns:     1,
 				DrainTimeout: time.Millisecond,
@@ -58,7 +60,7 @@ func TestLogPanicsAreContained(t *testing.T) {
 					t.Errorf("line %q, want %q", got, line)
 				}
 			}
-			var conn duplex
+			var conn conntest.Duplex
 			for range 2 {
 				c, err := d.DialContext(ctx, "", "")
 				if err != nil {
@@ -67,16 +69,16 @@ func TestLogPanicsAreContained(t *testing.T) {
 				defer func() { _ = c.Close() }()
 				if conn != nil {
 					_ = conn.CloseWrite()
-					wantCut(t, conn)
+					conntest.WantCut(t, conn)
 					want("connection ended")
 				}
-				conn = c.(duplex)
-				mustWrite(t, conn, "hello")
-				wantRead(t, conn, "hello")
+				conn = c.(conntest.Duplex)
+				conntest.Write(t, conn, "hello")
+				conntest.WantRead(t, conn, "hello")
 				want("at the connection limit, further connections wait")
 			}
 			cancel()
-			wantCut(t, conn)
+			conntest.WantCut(t, conn)
 			serving.Wait()
 			for range 2 { // the cut and the end, in either order
 				<-lines

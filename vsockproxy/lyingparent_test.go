@@ -22,6 +22,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // Here the parent lies. Between a Dialer in the enclave and a server far away there
@@ -100,17 +102,17 @@ func honest(r record) ([]byte, bool) { return r.bytes, false }
 
 // lyingParent forwards connections from l to server and lies to each.
 func lyingParent(t *testing.T, l net.Listener, server string, version uint16, newLie func() lie) {
-	serveOn(t, l, func(enclave duplex) {
+	serveOn(t, l, func(enclave conntest.Duplex) {
 		conn, err := net.Dial("tcp", server)
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer func() { _ = conn.Close() }()
-		far := conn.(duplex)
+		far := conn.(conntest.Duplex)
 		var mu sync.Mutex // a lie knows both directions
 		tell, requested := newLie(), false
-		forward := func(from, to duplex, fromServer bool) {
+		forward := func(from, to conntest.Duplex, fromServer bool) {
 			defer func() { _ = to.CloseWrite() }()
 			appData, data := 0, 0
 			for index := 0; ; index++ {
@@ -542,7 +544,7 @@ func TestLyingParentReplaysConnections(t *testing.T) {
 				defer mu.Unlock()
 
 				l, e = tr.listen(t)
-				serveOn(t, l, func(conn duplex) {
+				serveOn(t, l, func(conn conntest.Duplex) {
 					_, _ = conn.Write(recorded[true])
 					_ = conn.CloseWrite()
 					_, _ = io.Copy(io.Discard, conn)
@@ -557,9 +559,9 @@ func TestLyingParentReplaysConnections(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer conn.Close()
-				mustWrite(t, conn, string(recorded[false]))
-				_ = conn.(duplex).CloseWrite()
-				wantCut(t, conn)
+				conntest.Write(t, conn, string(recorded[false]))
+				_ = conn.(conntest.Duplex).CloseWrite()
+				conntest.WantCut(t, conn)
 				if err := <-server.errs; !says("tls: ")(err) {
 					t.Errorf("the server has %v", err)
 				}
@@ -643,7 +645,7 @@ func TestLyingParentPretendsToBeAClient(t *testing.T) {
 					Certificates: []tls.Certificate{ca.issue(t, "enclave.example", hour)},
 					ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: ca.pool(),
 				}
-				serveOn(t, AcceptProxyV2(l), func(conn duplex) {
+				serveOn(t, AcceptProxyV2(l), func(conn conntest.Duplex) {
 					server := tls.Server(conn, config)
 					errs <- server.Handshake()
 					_ = server.Close()
@@ -654,7 +656,7 @@ func TestLyingParentPretendsToBeAClient(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer conn.Close()
-				mustWrite(t, conn, proxyBytes(proxyCommand, proxyTCP4, v4Addresses))
+				conntest.Write(t, conn, proxyBytes(proxyCommand, proxyTCP4, v4Addresses))
 				_ = tls.Client(conn, &tls.Config{ServerName: "enclave.example", RootCAs: ca.pool(), GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 					if len(test.certificates) == 0 {
 						return new(tls.Certificate), nil

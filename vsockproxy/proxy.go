@@ -1,12 +1,15 @@
 package vsockproxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // What the zero values of a [Proxy] stand for. DialTimeout has the Dialer's
@@ -17,13 +20,6 @@ const (
 	DefaultIdleTimeout      = 5 * time.Minute
 	DefaultDrainTimeout     = 5 * time.Second
 )
-
-// HalfCloseTimeout takes the place of a longer [Proxy.IdleTimeout] once one
-// direction of a connection has ended. Over vsock and Unix sockets, and over TCP
-// until the next write, a client that is gone for good looks like one that has
-// ended its stream and waits for the answer, so silence has to decide. Every byte
-// that moves starts it anew, and protocols over TLS answer much sooner.
-const HalfCloseTimeout = time.Minute
 
 // Resolver finds the addresses of a name. *net.Resolver is one. The proxy asks
 // for network "ip", and for a host that ends with a dot: it is absolute, and no
@@ -45,10 +41,8 @@ type Resolver interface {
 // once on several listeners, as long as nobody changes the fields meanwhile;
 // limits count per call.
 type Proxy struct {
-	// Target is where to forward to, "host:port". It must be on Allow.
-	Target string
-	// Route takes the place of Target where connections do not all go to one
-	// target, or go to the enclave. It is an error to set both.
+	// Route says where connections go, such as To("kms.eu-west-1.amazonaws.com:443").
+	// The zero Route is an error.
 	Route Route
 	// Allow is the set of permitted targets. An empty one is an error, unless
 	// AllowFrom is set, and but for [ToEnclave], where one that is not empty is an
@@ -56,10 +50,10 @@ type Proxy struct {
 	Allow Allowlist
 	// AllowFrom, if not nil, takes the place of Allow, and setting both is an
 	// error. It is called when Serve begins, for a list that must not be empty
-	// and must have Target, and once for every connection; from then on a target
+	// and must have the target of a route [To], and once for every connection; from then on a target
 	// that is not listed is refused per connection. Connections that are open go
 	// on whatever later lists say. It must be safe for concurrent use and return
-	// at once; [AllowlistFile].Allowlist is meant for it.
+	// at once; the Allowlist method of allowfile.File is meant for it.
 	AllowFrom func() Allowlist
 	// Logger gets one line per connection when it ends: peer, target, address,
 	// bytes each way, duration, and why it ended. It never gets payload, except
@@ -107,7 +101,7 @@ type Proxy struct {
 	DialTimeout time.Duration
 	// IdleTimeout ends a connection on which no byte has moved in either
 	// direction for so long; zero means DefaultIdleTimeout. Once one direction
-	// has ended, HalfCloseTimeout counts if it is shorter.
+	// has ended, one minute counts if that is shorter.
 	IdleTimeout time.Duration
 	// MaxLifetime cuts a connection that has been forwarded for so long, whatever
 	// moves on it; zero means no limit.
@@ -115,23 +109,21 @@ type Proxy struct {
 	// DrainTimeout is how long open connections may go on after the context of
 	// Serve has ended; zero means DefaultDrainTimeout.
 	DrainTimeout time.Duration
-	// Cut, if not nil, is for an end that cannot wait for DrainTimeout: when it ends
-	// while Serve lets open connections finish, or has ended by then, they are cut at
-	// once. Their log lines have "cut" as the end, and context.Cause of Cut in the
-	// error. It does not end Serve by itself: the context of Serve does. That context
-	// here as well, or one that has ended from the start, leaves no time to drain at all.
-	Cut context.Context
+	// Cut ends draining early: when it is closed, remaining connections are closed and
+	// logged as cut. It does not stop Serve. The Done channel of Serve's own context
+	// leaves no time to drain. Nil never cuts.
+	Cut <-chan struct{}
 }
 
 // Serve accepts connections from l and forwards them until ctx ends. Then it
-// stops accepting, lets open connections finish for DrainTimeout or until Cut ends,
+// stops accepting, lets open connections finish for DrainTimeout or until Cut is closed,
 // cuts the rest, and returns nil. When it returns, every goroutine it started has
 // ended, but for lookups: one that the Resolver has not given up although its context
 // has ended, and one that a CachingResolver began, which is given 10 seconds. It owns
 // l and closes it in any case.
 //
 // It returns an *Error without accepting anything if the configuration is wrong:
-// [ReasonConfig], or [ReasonNotAllowed] for a target that is not on the
+// [ReasonInvalidOptions], or [ReasonNotAllowed] for a target that is not on the
 // allowlist. Later it fails only with [ReasonListener], when l was closed by
 // somebody else or is broken for good; open connections are drained then, too.
 // While there are MaxConns connections Serve does not accept. It learns within a
@@ -145,7 +137,7 @@ type Proxy struct {
 // ended as well.
 func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 	if l == nil {
-		return configError("the listener is nil")
+		return optionsError("listener", "it is nil")
 	}
 	s, err := p.newServer()
 	if err != nil {
@@ -162,102 +154,124 @@ func (p *Proxy) Check() error {
 	return err
 }
 
-func configError(format string, args ...any) error {
-	return &Error{Op: "serve", Reason: ReasonConfig, Detail: fmt.Sprintf(format, args...)}
+func optionsError(field, format string, args ...any) error {
+	return &Error{Op: "Serve", Reason: ReasonInvalidOptions, Field: field, Detail: fmt.Sprintf(format, args...)}
 }
 
 // newServer checks the configuration and fills in the defaults.
 func (p *Proxy) newServer() (*server, error) {
-	route, t, allow, err := p.checkRoute()
+	filled, err := p.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	s := &server{
-		route:          route,
-		target:         t,
-		allow:          allow,
-		resolver:       p.Resolver,
-		family:         p.AddressFamily,
-		onEnd:          p.OnEnd,
-		cut:            p.Cut,
-		maxConnsPerCID: p.MaxConnsPerCID,
-		open:           make(map[*connection]bool),
-		perCID:         make(map[uint32]int),
+	if p.Route.way == nil {
+		return nil, optionsError("Proxy.Route", `it is not set; set To("host:port") for one target`)
 	}
-	s.log = slog.New(slog.DiscardHandler)
-	if p.Logger != nil {
-		s.log = slog.New(containedHandler{p.Logger.Handler()})
+	way, err := p.Route.way.check(filled)
+	if err != nil {
+		return nil, err
 	}
-	if s.cut == nil {
-		s.cut = context.Background()
-	}
-	if s.resolver == nil {
-		s.resolver = &CachingResolver{Logger: s.log}
-	}
-	if cache, ok := s.resolver.(*CachingResolver); ok {
-		if _, _, err := cache.config(); err != nil {
-			return nil, configError("Proxy.Resolver: %v", err)
-		}
-	}
-	maxConns := p.MaxConns
-	switch {
-	case maxConns < 0:
-		return nil, configError("Proxy.MaxConns is negative (%d); zero means the default of %d", p.MaxConns, DefaultMaxConns)
-	case maxConns == 0:
-		maxConns = DefaultMaxConns
-	}
-	if p.MaxConnsPerCID < 0 {
-		return nil, configError("Proxy.MaxConnsPerCID is negative (%d); zero means no limit but MaxConns", p.MaxConnsPerCID)
-	}
-	if p.MaxLifetime < 0 {
-		return nil, configError("Proxy.MaxLifetime is negative (%v); zero means no limit", p.MaxLifetime)
-	}
-	s.maxLifetime = p.MaxLifetime
-	s.slots = make(chan struct{}, maxConns)
-	s.lookups = make(chan struct{}, maxConns)
-	for _, d := range []struct {
-		name       string
-		to         *time.Duration
-		value, def time.Duration
-	}{
-		{"Proxy.HandshakeTimeout", &s.handshakeTimeout, p.HandshakeTimeout, DefaultHandshakeTimeout},
-		{"Proxy.DialTimeout", &s.dialTimeout, p.DialTimeout, DefaultDialTimeout},
-		{"Proxy.IdleTimeout", &s.idleTimeout, p.IdleTimeout, DefaultIdleTimeout},
-		{"Proxy.DrainTimeout", &s.drainTimeout, p.DrainTimeout, DefaultDrainTimeout},
-	} {
-		if *d.to, err = durationOr(d.name, d.value, d.def); err != nil {
-			return nil, configError("%v", err)
-		}
-	}
-	return s, nil
+	return &server{
+		way:          way,
+		log:          filled.Logger,
+		onEnd:        p.OnEnd,
+		cut:          p.Cut,
+		idleTimeout:  filled.IdleTimeout,
+		maxLifetime:  p.MaxLifetime,
+		drainTimeout: filled.DrainTimeout,
+		admission:    newAdmission(filled.MaxConns, p.MaxConnsPerCID, filled.Logger),
+		open:         make(map[*connection]bool),
+	}, nil
 }
 
-// allowlist returns where the rules come from, and what they are now.
-func (p *Proxy) allowlist() (from func() Allowlist, now Allowlist, err error) {
-	fail := func(format string, args ...any) (func() Allowlist, Allowlist, error) {
-		return nil, Allowlist{}, configError(format, args...)
+// withDefaults returns a copy of p in which no field that has a default is zero, or
+// what is wrong with one.
+func (p *Proxy) withDefaults() (*Proxy, error) {
+	filled := *p
+	filled.Logger = slog.New(slog.DiscardHandler)
+	if p.Logger != nil {
+		filled.Logger = slog.New(contain.Handler{Handler: p.Logger.Handler()})
+	}
+	if p.Resolver == nil {
+		filled.Resolver = &CachingResolver{Logger: filled.Logger}
+	}
+	if cache, ok := filled.Resolver.(*CachingResolver); ok {
+		if _, _, err := cache.config(); err != nil {
+			return nil, optionsError("Proxy.Resolver", "%v", err)
+		}
+	}
+	if err := p.AddressFamily.check(); err != nil {
+		return nil, optionsError("Proxy.AddressFamily", "%v", err)
+	}
+	switch {
+	case p.MaxConns < 0:
+		return nil, optionsError("Proxy.MaxConns", "it is negative (%d); zero means the default of %d", p.MaxConns, DefaultMaxConns)
+	case p.MaxConnsPerCID < 0:
+		return nil, optionsError("Proxy.MaxConnsPerCID", "it is negative (%d); zero means no limit but MaxConns", p.MaxConnsPerCID)
+	case p.MaxLifetime < 0:
+		return nil, optionsError("Proxy.MaxLifetime", "it is negative (%v); zero means no limit", p.MaxLifetime)
+	case p.MaxConns == 0:
+		filled.MaxConns = DefaultMaxConns
+	}
+	for _, d := range []struct {
+		name  string
+		value *time.Duration
+		def   time.Duration
+	}{
+		{"Proxy.HandshakeTimeout", &filled.HandshakeTimeout, DefaultHandshakeTimeout},
+		{"Proxy.DialTimeout", &filled.DialTimeout, DefaultDialTimeout},
+		{"Proxy.IdleTimeout", &filled.IdleTimeout, DefaultIdleTimeout},
+		{"Proxy.DrainTimeout", &filled.DrainTimeout, DefaultDrainTimeout},
+	} {
+		if *d.value < 0 {
+			return nil, optionsError(d.name, "it is negative (%v); zero means the default of %v", *d.value, d.def)
+		}
+		*d.value = cmp.Or(*d.value, d.def)
+	}
+	return &filled, nil
+}
+
+// targets returns a dialer of targets by the proxy's rules, and the rules as they are
+// now.
+func (p *Proxy) targets() (*targetDialer, Allowlist, error) {
+	d := &targetDialer{
+		allow:    p.AllowFrom,
+		resolver: p.Resolver,
+		family:   p.AddressFamily,
+		timeout:  p.DialTimeout,
+		lookups:  make(chan struct{}, p.MaxConns),
 	}
 	if p.AllowFrom == nil {
-		now = p.Allow
-		if len(now.entries) == 0 {
-			return fail("Proxy.Allow is empty; build it with ParseAllowlist")
+		if len(p.Allow.entries) == 0 {
+			return nil, Allowlist{}, optionsError("Proxy.Allow", "it is empty; build it with ParseAllowlist")
 		}
-		return func() Allowlist { return now }, now, nil
+		allow := p.Allow
+		d.allow = func() Allowlist { return allow }
+		return d, allow, nil
 	}
 	if len(p.Allow.entries) > 0 {
-		return fail("both Proxy.Allow and Proxy.AllowFrom are set; which rules are in force?")
+		return nil, Allowlist{}, optionsError("Proxy.AllowFrom", "both Proxy.Allow and Proxy.AllowFrom are set; which rules are in force?")
 	}
-	if now, err = ask(p.AllowFrom); err != nil {
-		return fail("Proxy.AllowFrom: %v", err)
+	now, err := ask(p.AllowFrom)
+	switch {
+	case err != nil:
+		return nil, Allowlist{}, optionsError("Proxy.AllowFrom", "%v", err)
+	case len(now.entries) == 0:
+		return nil, Allowlist{}, optionsError("Proxy.AllowFrom", "it returns an empty allowlist; open an allowlist file, or set Proxy.Allow")
 	}
-	if len(now.entries) == 0 {
-		return fail("Proxy.AllowFrom returns an empty allowlist; open an AllowlistFile, or set Proxy.Allow")
+	return d, now, nil
+}
+
+// checkNoAllowlist refuses an allowlist where w has no use for it.
+func (p *Proxy) checkNoAllowlist(w way) error {
+	if len(p.Allow.entries) > 0 || p.AllowFrom != nil {
+		return optionsError("Proxy.Allow", "Proxy.Allow or Proxy.AllowFrom is set, and the route %v has no use for it: it does not restrict clients", w)
 	}
-	return p.AllowFrom, now, nil
+	return nil
 }
 
 // ask makes a panic of from an error: Serve is to close its listener in any case.
 func ask(from func() Allowlist) (a Allowlist, err error) {
-	defer contain(&err)
+	defer contain.Panic(&err)
 	return from(), nil
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 func TestServeRefusesBadConfiguration(t *testing.T) {
@@ -22,20 +24,20 @@ func TestServeRefusesBadConfiguration(t *testing.T) {
 		reason Reason
 		says   string
 	}{
-		{"no target", Proxy{Allow: allow}, ReasonConfig, "Proxy.Target"},
-		{"no port", Proxy{Allow: allow, Target: "kms.eu-west-1.amazonaws.com"}, ReasonConfig, "Proxy.Target"},
-		{"no allowlist", Proxy{Target: good}, ReasonConfig, "Proxy.Allow"},
-		{"other name", Proxy{Allow: allow, Target: "kms.eu-west-2.amazonaws.com:443"}, ReasonNotAllowed, "eu-west-2"},
-		{"other port", Proxy{Allow: allow, Target: "kms.eu-west-1.amazonaws.com:80"}, ReasonNotAllowed, ":80"},
-		{"address not listed", Proxy{Allow: allow, Target: "1.1.1.1:443"}, ReasonNotAllowed, "1.1.1.1:443"},
-		{"two allowlists", Proxy{Allow: allow, AllowFrom: func() Allowlist { return allow }, Target: good}, ReasonConfig, "both"},
-		{"empty AllowFrom", Proxy{AllowFrom: func() Allowlist { return Allowlist{} }, Target: good}, ReasonConfig, "Proxy.AllowFrom"},
-		{"not on AllowFrom", Proxy{AllowFrom: func() Allowlist { return allow }, Target: "b.example:443"}, ReasonNotAllowed, "b.example"},
-		{"address family", Proxy{Allow: allow, Target: good, AddressFamily: 9}, ReasonConfig, "Proxy.AddressFamily"},
-		{"negative MaxConns", Proxy{Allow: allow, Target: good, MaxConns: -1}, ReasonConfig, "Proxy.MaxConns"},
-		{"negative DialTimeout", Proxy{Allow: allow, Target: good, DialTimeout: -1}, ReasonConfig, "Proxy.DialTimeout"},
-		{"negative IdleTimeout", Proxy{Allow: allow, Target: good, IdleTimeout: -1}, ReasonConfig, "Proxy.IdleTimeout"},
-		{"negative DrainTimeout", Proxy{Allow: allow, Target: good, DrainTimeout: -1}, ReasonConfig, "Proxy.DrainTimeout"},
+		{"no target", Proxy{Allow: allow}, ReasonInvalidOptions, "Proxy.Route"},
+		{"no port", Proxy{Allow: allow, Route: To("kms.eu-west-1.amazonaws.com")}, ReasonInvalidOptions, "Proxy.Route"},
+		{"no allowlist", Proxy{Route: To(good)}, ReasonInvalidOptions, "Proxy.Allow"},
+		{"other name", Proxy{Allow: allow, Route: To("kms.eu-west-2.amazonaws.com:443")}, ReasonNotAllowed, "eu-west-2"},
+		{"other port", Proxy{Allow: allow, Route: To("kms.eu-west-1.amazonaws.com:80")}, ReasonNotAllowed, ":80"},
+		{"address not listed", Proxy{Allow: allow, Route: To("1.1.1.1:443")}, ReasonNotAllowed, "1.1.1.1:443"},
+		{"two allowlists", Proxy{Allow: allow, AllowFrom: func() Allowlist { return allow }, Route: To(good)}, ReasonInvalidOptions, "both"},
+		{"empty AllowFrom", Proxy{AllowFrom: func() Allowlist { return Allowlist{} }, Route: To(good)}, ReasonInvalidOptions, "Proxy.AllowFrom"},
+		{"not on AllowFrom", Proxy{AllowFrom: func() Allowlist { return allow }, Route: To("b.example:443")}, ReasonNotAllowed, "b.example"},
+		{"address family", Proxy{Allow: allow, Route: To(good), AddressFamily: 9}, ReasonInvalidOptions, "Proxy.AddressFamily"},
+		{"negative MaxConns", Proxy{Allow: allow, Route: To(good), MaxConns: -1}, ReasonInvalidOptions, "Proxy.MaxConns"},
+		{"negative DialTimeout", Proxy{Allow: allow, Route: To(good), DialTimeout: -1}, ReasonInvalidOptions, "Proxy.DialTimeout"},
+		{"negative IdleTimeout", Proxy{Allow: allow, Route: To(good), IdleTimeout: -1}, ReasonInvalidOptions, "Proxy.IdleTimeout"},
+		{"negative DrainTimeout", Proxy{Allow: allow, Route: To(good), DrainTimeout: -1}, ReasonInvalidOptions, "Proxy.DrainTimeout"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := &scriptedListener{}
@@ -51,13 +53,13 @@ func TestServeRefusesBadConfiguration(t *testing.T) {
 			}
 		})
 	}
-	wantReason(t, (&Proxy{Target: good, Allow: allow}).Serve(t.Context(), nil), ReasonConfig)
+	wantReason(t, (&Proxy{Route: To(good), Allow: allow}).Serve(t.Context(), nil), ReasonInvalidOptions)
 }
 
 func TestServeAcceptsAnySpellingOfTheTarget(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	p := Proxy{Target: "KMS.eu-west-1.AmazonAWS.com.:443", Allow: mustAllow(t, "kms.EU-west-1.amazonaws.com:443")}
+	p := Proxy{Route: To("KMS.eu-west-1.AmazonAWS.com.:443"), Allow: mustAllow(t, "kms.EU-west-1.amazonaws.com:443")}
 	if err := p.Serve(ctx, &scriptedListener{}); err != nil {
 		t.Errorf("Serve with a context that has ended: %v, want nil", err)
 	}
@@ -106,7 +108,7 @@ func TestAcceptErrorsPass(t *testing.T) {
 		&net.OpError{Op: "accept", Err: syscall.ECONNABORTED},
 		&net.OpError{Op: "accept", Err: context.DeadlineExceeded},
 	}}
-	r := startOn(t, l, TCP(inner.Addr().String()), &Proxy{Target: origin(t, echo)})
+	r := startOn(t, l, TCP(inner.Addr().String()), &Proxy{Route: To(origin(t, echo))})
 	if err := roundTrip(t.Context(), &r.Dialer, "hello"); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +125,7 @@ func TestAcceptErrorsPass(t *testing.T) {
 
 func TestAcceptErrorsEnd(t *testing.T) {
 	for _, err := range []error{net.ErrClosed, &net.OpError{Op: "accept", Err: syscall.EBADF}, syscall.EINVAL, errors.New("no errno")} {
-		p := Proxy{Target: "192.0.2.1:1", Allow: mustAllow(t, "192.0.2.1:1")}
+		p := Proxy{Route: To("192.0.2.1:1"), Allow: mustAllow(t, "192.0.2.1:1")}
 		got := p.Serve(t.Context(), &scriptedListener{failures: []error{err}})
 		if e := wantReason(t, got, ReasonListener); !errors.Is(e, err) {
 			t.Errorf("%v does not wrap %v", e, err)
@@ -134,7 +136,7 @@ func TestAcceptErrorsEnd(t *testing.T) {
 func TestClosedListenerEndsServe(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		l, _ := tr.listen(t)
-		p := Proxy{Target: "192.0.2.1:1", Allow: mustAllow(t, "192.0.2.1:1")}
+		p := Proxy{Route: To("192.0.2.1:1"), Allow: mustAllow(t, "192.0.2.1:1")}
 		served := make(chan error, 1)
 		go func() { served <- p.Serve(t.Context(), l) }()
 		_ = l.Close()
@@ -144,7 +146,7 @@ func TestClosedListenerEndsServe(t *testing.T) {
 
 func TestOneProxyServesSeveralListeners(t *testing.T) {
 	target := origin(t, echo)
-	p := Proxy{Target: target, Allow: mustAllow(t, target)}
+	p := Proxy{Route: To(target), Allow: mustAllow(t, target)}
 	ctx, cancel := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
 	for range 2 {
@@ -174,11 +176,11 @@ func TestNamesThatLeadWhereTheyMayNot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, transports[2], &Proxy{
-				Target:   net.JoinHostPort("name.example", portOf(t, target)),
+				Route:    To(net.JoinHostPort("name.example", portOf(t, target))),
 				Resolver: fakeDNS{"name.example": addrs},
 			})
 			conn := r.dial(t)
-			wantCut(t, conn)
+			conntest.WantCut(t, conn)
 			line := r.log.wantEnd(t, string(ReasonForbiddenAddress))
 			if !strings.Contains(line["error"].(string), "if it is meant, list") {
 				t.Errorf("the error does not say what to do: %v", line)
@@ -196,11 +198,11 @@ func TestNamesThatLeadWhereTheyMayNot(t *testing.T) {
 func TestNameMayLeadToListedAddress(t *testing.T) {
 	target := origin(t, echo)
 	p := &Proxy{
-		Target: net.JoinHostPort("name.example", portOf(t, target)),
+		Route: To(net.JoinHostPort("name.example", portOf(t, target))),
 		// The forbidden ones must be skipped, not dialled and not fatal.
 		Resolver: fakeDNS{"name.example": {"169.254.169.254", "10.0.0.1", "::ffff:127.0.0.1"}},
 	}
-	p.Allow = mustAllow(t, p.Target, target)
+	p.Allow = mustAllow(t, p.Route.way.(toTarget).hostport, target)
 	r := start(t, transports[2], p)
 	if err := roundTrip(t.Context(), &r.Dialer, "hello"); err != nil {
 		t.Error(err)
@@ -214,10 +216,10 @@ func TestNextAddressIsTried(t *testing.T) {
 	target := origin(t, echo)
 	port := portOf(t, target)
 	p := &Proxy{
-		Target:   net.JoinHostPort("name.example", port),
+		Route:    To(net.JoinHostPort("name.example", port)),
 		Resolver: fakeDNS{"name.example": {"127.0.0.2", "127.0.0.1"}},
 	}
-	p.Allow = mustAllow(t, p.Target, "127.0.0.1:"+port, "127.0.0.2:"+port)
+	p.Allow = mustAllow(t, p.Route.way.(toTarget).hostport, "127.0.0.1:"+port, "127.0.0.2:"+port)
 	r := start(t, transports[2], p)
 	if err := roundTrip(t.Context(), &r.Dialer, "hello"); err != nil {
 		t.Error(err)
@@ -245,8 +247,8 @@ func TestTargetMoves(t *testing.T) {
 	for _, step := range script {
 		answers <- step.answer
 	}
-	p := &Proxy{Target: net.JoinHostPort("name.example", portOf(t, target)), Resolver: answers}
-	p.Allow = mustAllow(t, p.Target, target)
+	p := &Proxy{Route: To(net.JoinHostPort("name.example", portOf(t, target))), Resolver: answers}
+	p.Allow = mustAllow(t, p.Route.way.(toTarget).hostport, target)
 	r := start(t, transports[2], p)
 	for _, step := range script {
 		err := roundTrip(t.Context(), &r.Dialer, "hello")
@@ -269,9 +271,9 @@ func (d changingDNS) LookupNetIP(ctx context.Context, network, host string) ([]n
 }
 
 func TestDialTimeoutCoversResolving(t *testing.T) {
-	p := &Proxy{Target: "name.example:443", Resolver: silentDNS{}, DialTimeout: time.Millisecond}
+	p := &Proxy{Route: To("name.example:443"), Resolver: silentDNS{}, DialTimeout: time.Millisecond}
 	r := start(t, transports[2], p)
-	wantCut(t, r.dial(t))
+	conntest.WantCut(t, r.dial(t))
 	r.log.wantEnd(t, string(ReasonTimeout))
 }
 
@@ -287,9 +289,9 @@ func TestHungResolver(t *testing.T) {
 	t.Run("dial timeout", func(t *testing.T) {
 		dns := newHungDNS(t)
 		const limit = 2
-		r := start(t, transports[2], &Proxy{Target: "name.example:443", Resolver: dns, DialTimeout: time.Millisecond, MaxConns: limit})
+		r := start(t, transports[2], &Proxy{Route: To("name.example:443"), Resolver: dns, DialTimeout: time.Millisecond, MaxConns: limit})
 		for range 3 * limit {
-			wantCut(t, r.dial(t))
+			conntest.WantCut(t, r.dial(t))
 			r.log.wantEnd(t, string(ReasonTimeout))
 		}
 		if n := dns.asked.Load(); n > limit {
@@ -298,13 +300,13 @@ func TestHungResolver(t *testing.T) {
 	})
 	t.Run("drain timeout", func(t *testing.T) {
 		dns := newHungDNS(t)
-		r := start(t, transports[2], &Proxy{Target: "name.example:443", Resolver: dns, DialTimeout: time.Hour, DrainTimeout: time.Millisecond})
+		r := start(t, transports[2], &Proxy{Route: To("name.example:443"), Resolver: dns, DialTimeout: time.Hour, DrainTimeout: time.Millisecond})
 		conn := r.dial(t)
 		<-dns.started
 		if err := r.stop(); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		wantCut(t, conn)
+		conntest.WantCut(t, conn)
 		r.log.wantEnd(t, string(ReasonCanceled))
 	})
 }
@@ -331,11 +333,11 @@ func (d *hungDNS) LookupNetIP(context.Context, string, string) ([]netip.Addr, er
 // Shutdown does not wait for a target that does not answer, beyond the drain
 // timeout.
 func TestShutdownCutsDialling(t *testing.T) {
-	p := &Proxy{Target: "name.example:443", Resolver: silentDNS{}, DialTimeout: time.Hour, DrainTimeout: time.Millisecond}
+	p := &Proxy{Route: To("name.example:443"), Resolver: silentDNS{}, DialTimeout: time.Hour, DrainTimeout: time.Millisecond}
 	r := start(t, transports[1], p)
 	conn := r.dial(t)
 	if err := r.stop(); err != nil {
 		t.Errorf("Serve: %v", err)
 	}
-	wantCut(t, conn)
+	conntest.WantCut(t, conn)
 }

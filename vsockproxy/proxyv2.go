@@ -41,7 +41,7 @@ const proxyFixed = len(proxySignature) + 4
 // nobody else. The header is read by the first call of Read or RemoteAddr, which
 // waits for it, DefaultHandshakeTimeout at most since Accept; do not call RemoteAddr
 // in the goroutine that accepts. If it is malformed, longer than MaxProxyHeader, or
-// not there in time, Read fails with an [*Error], [ReasonProxyHeader] or
+// not there in time, Read fails with an [*Error], [ReasonInvalidProxyHeader] or
 // [ReasonTimeout], the connection is closed, and RemoteAddr is the peer's own, as it
 // is for a header that names nobody (the command LOCAL, as of health checks, and
 // families other than IPv4 and IPv6). Extensions are skipped.
@@ -96,7 +96,10 @@ func (c *proxyV2Conn) settle() error {
 		if time.Now().Before(c.limit) {
 			return err
 		}
-		err = &Error{Op: "handshake", Reason: ReasonTimeout, Detail: fmt.Sprintf("the PROXY header has not come within %v; does the parent's proxy write one (ToEnclaveProxyV2)?", c.timeout)}
+		err = &Error{Op: "Read", Reason: ReasonTimeout, Field: "PROXY header", Detail: fmt.Sprintf("the PROXY header has not come within %v; does the parent's proxy write one (ToEnclaveProxyV2)?", c.timeout)}
+	}
+	if e, ok := err.(*Error); ok {
+		e.Op, e.Field = "Read", "PROXY header"
 	}
 	c.client, c.err, c.header = client, err, nil
 
@@ -142,7 +145,7 @@ func (c *proxyV2Conn) fill(n int) error {
 		case errors.Is(err, io.EOF) && len(c.header) == 0:
 			return io.EOF // somebody who only looked whether we are there
 		case endsEarly(err):
-			return malformed(ReasonProxyHeader, "the peer left in the middle of the PROXY header")
+			return malformed(ReasonInvalidProxyHeader, "the peer left in the middle of the PROXY header")
 		case err != nil:
 			return err
 		}
@@ -157,19 +160,19 @@ func checkSignature(header []byte) error {
 		return nil
 	}
 	if bytes.HasPrefix(header, []byte("PROXY ")) {
-		return malformed(ReasonProxyHeader, "the PROXY header is one of version 1; let the sender write version 2")
+		return malformed(ReasonInvalidProxyHeader, "the PROXY header is one of version 1; let the sender write version 2")
 	}
-	return malformed(ReasonProxyHeader, "the connection does not begin with a PROXY header; does the parent's proxy write one (ToEnclaveProxyV2)?")
+	return malformed(ReasonInvalidProxyHeader, "the connection does not begin with a PROXY header; does the parent's proxy write one (ToEnclaveProxyV2)?")
 }
 
 // proxyLength returns how long the header is beyond its fixed part.
 func proxyLength(fixed []byte) (int, error) {
 	if version := fixed[len(proxySignature)] >> 4; version != proxyCommand>>4 {
-		return 0, malformed(ReasonProxyHeader, "the PROXY header is of version %d; version 2 is the only one with this signature", version)
+		return 0, malformed(ReasonInvalidProxyHeader, "the PROXY header is of version %d; version 2 is the only one with this signature", version)
 	}
 	length := int(binary.BigEndian.Uint16(fixed[proxyFixed-2:]))
 	if proxyFixed+length > MaxProxyHeader {
-		return 0, malformed(ReasonProxyHeader, "the PROXY header is %d bytes long; the limit is %d", proxyFixed+length, MaxProxyHeader)
+		return 0, malformed(ReasonInvalidProxyHeader, "the PROXY header is %d bytes long; the limit is %d", proxyFixed+length, MaxProxyHeader)
 	}
 	return length, nil
 }
@@ -183,7 +186,7 @@ func parseProxyHeader(header []byte) (net.Addr, error) {
 	case proxyLocal:
 		return nil, nil
 	default:
-		return nil, malformed(ReasonProxyHeader, "the PROXY header has command %d, neither LOCAL nor PROXY", command&0xf)
+		return nil, malformed(ReasonInvalidProxyHeader, "the PROXY header has command %d, neither LOCAL nor PROXY", command&0xf)
 	}
 	size := 0 // of an address
 	switch kind {
@@ -196,7 +199,7 @@ func parseProxyHeader(header []byte) (net.Addr, error) {
 	}
 	// Both addresses, then both ports; what follows are extensions.
 	if len(rest) < 2*size+4 {
-		return nil, malformed(ReasonProxyHeader, "the PROXY header has %d bytes for addresses that take %d", len(rest), 2*size+4)
+		return nil, malformed(ReasonInvalidProxyHeader, "the PROXY header has %d bytes for addresses that take %d", len(rest), 2*size+4)
 	}
 	from, _ := netip.AddrFromSlice(rest[:size])
 	port := binary.BigEndian.Uint16(rest[2*size:])

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // proxyBytes builds a header from its parts, also one that makes no sense.
@@ -27,7 +29,7 @@ const (
 )
 
 // acceptProxied returns both ends of a connection over tr.
-func acceptProxied(t *testing.T, tr transport, timeout time.Duration) (peer duplex, accepted net.Conn) {
+func acceptProxied(t *testing.T, tr transport, timeout time.Duration) (peer conntest.Duplex, accepted net.Conn) {
 	t.Helper()
 	l, e := tr.listen(t)
 	conn, err := (&Dialer{Endpoint: e}).DialContext(t.Context(), "", "")
@@ -35,7 +37,7 @@ func acceptProxied(t *testing.T, tr transport, timeout time.Duration) (peer dupl
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return conn.(duplex), mustAccept(t, &proxyV2Listener{Listener: l, timeout: timeout})
+	return conn.(conntest.Duplex), conntest.Accept(t, &proxyV2Listener{Listener: l, timeout: timeout})
 }
 
 func TestAcceptProxyV2(t *testing.T) {
@@ -79,8 +81,8 @@ func TestAcceptProxyV2(t *testing.T) {
 				if all, err := io.ReadAll(conn); string(all) != "the stream" || err != nil {
 					t.Errorf("%q, %v", all, err)
 				}
-				mustWrite(t, conn, "the answer")
-				if err := conn.(duplex).CloseWrite(); err != nil {
+				conntest.Write(t, conn, "the answer")
+				if err := conn.(conntest.Duplex).CloseWrite(); err != nil {
 					t.Error(err)
 				}
 				if all, err := io.ReadAll(peer); string(all) != "the answer" || err != nil {
@@ -122,8 +124,8 @@ func TestAcceptProxyV2Refusals(t *testing.T) {
 			}
 			for range 2 {
 				n, err := conn.Read(make([]byte, 100))
-				e := wantReason(t, err, ReasonProxyHeader)
-				if n != 0 || e.Op != "handshake" || !strings.Contains(e.Error(), test.says) {
+				e := wantReason(t, err, ReasonInvalidProxyHeader)
+				if n != 0 || e.Op != "Read" || !strings.Contains(e.Error(), test.says) {
 					t.Errorf("%d, %v; does not say %q", n, e, test.says)
 				}
 			}
@@ -155,29 +157,29 @@ func TestAcceptProxyV2SilentClients(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = conn.Close() })
-			mustWrite(t, conn, send)
+			conntest.Write(t, conn, send)
 			return conn
 		}
 		for range 20 {
 			dial("")
-			mustAccept(t, l)
+			conntest.Accept(t, l)
 			dial(proxySignature[:7])
-			mustAccept(t, l)
+			conntest.Accept(t, l)
 		}
 		dial(proxyBytes(0x21, 0x11, v4Addresses) + "hello")
-		conn := mustAccept(t, l)
-		wantRead(t, conn, "hello")
+		conn := conntest.Accept(t, l)
+		conntest.WantRead(t, conn, "hello")
 
 		l.timeout = time.Millisecond
 		for _, sent := range []string{"", proxySignature[:7], proxyBytes(0x21, 0x11, v4Addresses)[:20]} {
 			peer := dial(sent)
-			conn := mustAccept(t, l)
+			conn := conntest.Accept(t, l)
 			_, err := conn.Read(make([]byte, 1))
 			e := wantReason(t, err, ReasonTimeout)
 			if !strings.Contains(e.Detail, "ToEnclaveProxyV2") {
 				t.Errorf("%v does not say what is missing", e)
 			}
-			wantCut(t, peer)
+			conntest.WantCut(t, peer)
 		}
 	})
 }
@@ -199,7 +201,7 @@ func TestAcceptProxyV2Deadlines(t *testing.T) {
 		}
 		expire()
 		for i := range len(header) {
-			mustWrite(t, peer, header[i:i+1])
+			conntest.Write(t, peer, header[i:i+1])
 			if err := conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
 				t.Fatal(err)
 			}
@@ -219,8 +221,8 @@ func TestAcceptProxyV2Deadlines(t *testing.T) {
 		if err := conn.SetDeadline(time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		mustWrite(t, peer, "stream")
-		wantRead(t, conn, "stream")
+		conntest.Write(t, peer, "stream")
+		conntest.WantRead(t, conn, "stream")
 	})
 }
 
@@ -229,14 +231,14 @@ func TestAcceptProxyV2Deadlines(t *testing.T) {
 func TestAcceptProxyV2LimitEndsWithTheHeader(t *testing.T) {
 	peer, conn := acceptProxied(t, transports[1], time.Hour)
 	c := conn.(*proxyV2Conn)
-	mustWrite(t, peer, proxyBytes(0x21, 0x11, v4Addresses))
+	conntest.Write(t, peer, proxyBytes(0x21, 0x11, v4Addresses))
 	_ = conn.RemoteAddr()
 	c.limit = time.Unix(1, 0) // long ago
 	if err := conn.SetReadDeadline(time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	mustWrite(t, peer, "stream")
-	wantRead(t, conn, "stream")
+	conntest.Write(t, peer, "stream")
+	conntest.WantRead(t, conn, "stream")
 }
 
 func TestAcceptProxyV2Close(t *testing.T) {
@@ -247,13 +249,13 @@ func TestAcceptProxyV2Close(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	accepted := mustAccept(t, l)
+	accepted := conntest.Accept(t, l)
 	read := make(chan error, 1)
 	go func() {
 		_, err := accepted.Read(make([]byte, 1))
 		read <- err
 	}()
-	mustWrite(t, conn, proxySignature[:1])
+	conntest.Write(t, conn, proxySignature[:1])
 	if err := accepted.Close(); err != nil {
 		t.Error(err)
 	}
@@ -273,7 +275,7 @@ func TestProxyV2BothEnds(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		inner, enclave := tr.listen(t)
 		clients := make(chan string, 1)
-		serveOn(t, AcceptProxyV2(inner), func(conn duplex) {
+		serveOn(t, AcceptProxyV2(inner), func(conn conntest.Duplex) {
 			clients <- conn.RemoteAddr().String()
 			_, _ = io.Copy(conn, conn)
 			_ = conn.CloseWrite()
@@ -283,7 +285,7 @@ func TestProxyV2BothEnds(t *testing.T) {
 		if got, want := <-clients, conn.LocalAddr().String(); got != want {
 			t.Errorf("the enclave sees %s, want %s", got, want)
 		}
-		mustWrite(t, conn, "out and back")
+		conntest.Write(t, conn, "out and back")
 		_ = conn.CloseWrite()
 		if all, err := io.ReadAll(conn); string(all) != "out and back" || err != nil {
 			t.Errorf("%q, %v", all, err)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // What the zero values of a [CachingResolver] stand for.
@@ -109,7 +111,7 @@ var errTooManyLookups = errors.New("too many lookups have not come back")
 func (r *CachingResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	ttl, stale, err := r.config()
 	if err != nil {
-		return nil, &Error{Op: "resolve", Reason: ReasonConfig, Detail: err.Error()}
+		return nil, &Error{Op: "LookupNetIP", Reason: ReasonInvalidOptions, Detail: err.Error()}
 	}
 	addrs, l, err := r.recall(question{network, host}, ttl, stale)
 	if l == nil {
@@ -235,7 +237,7 @@ func (r *CachingResolver) begin(q question, n *cachedName) {
 // ask asks the other resolver. No addresses and no error is how some say that the
 // name has none.
 func (r *CachingResolver) ask(ctx context.Context, q question) (addrs []netip.Addr, err error) {
-	defer contain(&err)
+	defer contain.Panic(&err)
 	resolver := r.Resolver
 	if resolver == nil {
 		resolver = net.DefaultResolver
@@ -253,7 +255,7 @@ func (r *CachingResolver) end(q question, n *cachedName, l *lookup, addrs []neti
 	if r.Logger == nil {
 		return
 	}
-	log := slog.New(containedHandler{r.Logger.Handler()})
+	log := slog.New(contain.Handler{Handler: r.Logger.Handler()})
 	if began {
 		log.Warn("cannot resolve a name, using its last addresses", "name", q.host, "error", err)
 	}

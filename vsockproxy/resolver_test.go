@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
 // upstream is the resolver behind a cache. It counts what it is asked, and answers
@@ -307,7 +309,7 @@ func TestCacheOverAHungResolver(t *testing.T) {
 func TestCachePanic(t *testing.T) {
 	testCache(t, func(c cacheTest) {
 		c.up.now(func(context.Context, string) ([]netip.Addr, error) { panic("resolver") })
-		var p *panicError
+		var p *contain.PanicError
 		if _, err := c.cache.LookupNetIP(c.Context(), "ip", "a.example."); !errors.As(err, &p) {
 			c.Errorf("%v", err)
 		}
@@ -355,10 +357,10 @@ func TestCacheBoundsAnswers(t *testing.T) {
 func TestCacheConfiguration(t *testing.T) {
 	for _, bad := range []*CachingResolver{{TTL: -1}, {Stale: -1}, {MaxNames: -1}} {
 		_, err := bad.LookupNetIP(t.Context(), "ip", "a.example.")
-		wantReason(t, err, ReasonConfig)
+		wantReason(t, err, ReasonInvalidOptions)
 		// A proxy says so before it accepts.
-		_, err = (&Proxy{Target: "a.example:443", Allow: mustAllow(t, "a.example:443"), Resolver: bad}).newServer()
-		wantReason(t, err, ReasonConfig)
+		_, err = (&Proxy{Route: To("a.example:443"), Allow: mustAllow(t, "a.example:443"), Resolver: bad}).newServer()
+		wantReason(t, err, ReasonInvalidOptions)
 	}
 	testCache(t, func(c cacheTest) {
 		c.cache.TTL, c.cache.Stale = time.Hour, time.Minute // shorter than twice TTL

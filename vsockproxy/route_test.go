@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/mdlayher/vsock"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 func TestServeRefusesBadRoutes(t *testing.T) {
@@ -32,27 +35,25 @@ func TestServeRefusesBadRoutes(t *testing.T) {
 		reason Reason
 		says   string
 	}{
-		{"target and route", Proxy{Allow: allow, Target: good, Route: Connect()}, ReasonConfig, "both"},
-		{"target and the same route", Proxy{Allow: allow, Target: good, Route: To(good)}, ReasonConfig, "both"},
-		{"To nothing", Proxy{Allow: allow, Route: To("")}, ReasonConfig, "Proxy.Route"},
-		{"To no port", Proxy{Allow: allow, Route: To("a.example")}, ReasonConfig, "Proxy.Route"},
+		{"To nothing", Proxy{Allow: allow, Route: To("")}, ReasonInvalidOptions, "Proxy.Route"},
+		{"To no port", Proxy{Allow: allow, Route: To("a.example")}, ReasonInvalidOptions, "Proxy.Route"},
 		{"To what is not listed", Proxy{Allow: allow, Route: To("a.example:443")}, ReasonNotAllowed, "a.example:443"},
-		{"Connect without allowlist", Proxy{Route: Connect()}, ReasonConfig, "Proxy.Allow"},
-		{"ServerName without allowlist", Proxy{Route: ServerName(443)}, ReasonConfig, "Proxy.Allow"},
-		{"ServerName with port 0", Proxy{Allow: allow, Route: ServerName(0)}, ReasonConfig, "port 0"},
-		{"ToEnclave nowhere", Proxy{Route: ToEnclave(Endpoint{})}, ReasonConfig, "endpoint is empty"},
-		{"ToEnclave any", Proxy{Route: ToEnclave(Vsock(AnyCID, 8443))}, ReasonConfig, "for listening"},
-		{"ToEnclaveProxyV2 port 0", Proxy{Route: ToEnclaveProxyV2(TCP("127.0.0.1:0"))}, ReasonConfig, "port 0"},
-		{"ToEnclave with allowlist", Proxy{Allow: allow, Route: enclave}, ReasonConfig, "to the enclave at vsock://16:8443 has no use for it"},
-		{"ToParent nowhere", Proxy{Route: ToParent(Dialer{}, "")}, ReasonEndpoint, "Proxy.Route: the endpoint is empty"},
-		{"ToParent any", Proxy{Route: ToParent(Dialer{Endpoint: Vsock(AnyCID, 8000)}, "")}, ReasonEndpoint, "for listening"},
+		{"Connect without allowlist", Proxy{Route: Connect()}, ReasonInvalidOptions, "Proxy.Allow"},
+		{"ServerName without allowlist", Proxy{Route: ServerName(443)}, ReasonInvalidOptions, "Proxy.Allow"},
+		{"ServerName with port 0", Proxy{Allow: allow, Route: ServerName(0)}, ReasonInvalidOptions, "port 0"},
+		{"ToEnclave nowhere", Proxy{Route: ToEnclave(Endpoint{})}, ReasonInvalidOptions, "endpoint is empty"},
+		{"ToEnclave any", Proxy{Route: ToEnclave(Vsock(AnyCID, 8443))}, ReasonInvalidOptions, "for listening"},
+		{"ToEnclaveProxyV2 port 0", Proxy{Route: ToEnclaveProxyV2(TCP("127.0.0.1:0"))}, ReasonInvalidOptions, "port 0"},
+		{"ToEnclave with allowlist", Proxy{Allow: allow, Route: enclave}, ReasonInvalidOptions, "to the enclave at vsock://16:8443 has no use for it"},
+		{"ToParent nowhere", Proxy{Route: ToParent(Dialer{}, "")}, ReasonInvalidEndpoint, "Proxy.Route: the endpoint is empty"},
+		{"ToParent any", Proxy{Route: ToParent(Dialer{Endpoint: Vsock(AnyCID, 8000)}, "")}, ReasonInvalidEndpoint, "for listening"},
 		{"ToParent without TLS", Proxy{Route: ToParent(parent, "name.example:80")}, ReasonPlaintext, "without TLS"},
-		{"ToParent asks for nothing", Proxy{Route: ToParent(asking, "")}, ReasonConnect, "the target is empty; write host:port"},
-		{"ToParent with allowlist", Proxy{Allow: allow, Route: ToParent(asking, "name.example:443")}, ReasonConfig, "to name.example:443 by the parent at vsock://3:8000 has no use for it"},
-		{"ToParent negative timeout", Proxy{Route: ToParent(Dialer{Endpoint: parent.Endpoint, Timeout: -1}, "")}, ReasonConfig, "Dialer.Timeout"},
-		{"negative MaxConnsPerCID", Proxy{Route: enclave, MaxConnsPerCID: -1}, ReasonConfig, "Proxy.MaxConnsPerCID"},
-		{"negative HandshakeTimeout", Proxy{Route: enclave, HandshakeTimeout: -1}, ReasonConfig, "Proxy.HandshakeTimeout"},
-		{"negative MaxLifetime", Proxy{Route: enclave, MaxLifetime: -1}, ReasonConfig, "Proxy.MaxLifetime"},
+		{"ToParent asks for nothing", Proxy{Route: ToParent(asking, "")}, ReasonInvalidConnect, "the target is empty; write host:port"},
+		{"ToParent with allowlist", Proxy{Allow: allow, Route: ToParent(asking, "name.example:443")}, ReasonInvalidOptions, "to name.example:443 by the parent at vsock://3:8000 has no use for it"},
+		{"ToParent negative timeout", Proxy{Route: ToParent(Dialer{Endpoint: parent.Endpoint, Timeout: -1}, "")}, ReasonInvalidOptions, "Dialer.Timeout"},
+		{"negative MaxConnsPerCID", Proxy{Route: enclave, MaxConnsPerCID: -1}, ReasonInvalidOptions, "Proxy.MaxConnsPerCID"},
+		{"negative HandshakeTimeout", Proxy{Route: enclave, HandshakeTimeout: -1}, ReasonInvalidOptions, "Proxy.HandshakeTimeout"},
+		{"negative MaxLifetime", Proxy{Route: enclave, MaxLifetime: -1}, ReasonInvalidOptions, "Proxy.MaxLifetime"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := &scriptedListener{}
@@ -84,7 +85,7 @@ func TestRouteString(t *testing.T) {
 }
 
 // serveOn accepts from l and hands connections to handle until the test ends.
-func serveOn(t *testing.T, l net.Listener, handle func(conn duplex)) {
+func serveOn(t *testing.T, l net.Listener, handle func(conn conntest.Duplex)) {
 	t.Helper()
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -95,7 +96,7 @@ func serveOn(t *testing.T, l net.Listener, handle func(conn duplex)) {
 			}
 			running.Go(func() {
 				defer func() { _ = conn.Close() }()
-				handle(conn.(duplex))
+				handle(conn.(conntest.Duplex))
 			})
 		}
 	})
@@ -108,57 +109,57 @@ func serveOn(t *testing.T, l net.Listener, handle func(conn duplex)) {
 // routed is a route with its far end in place.
 type routed struct {
 	*running
-	dial    func(t *testing.T) duplex
+	dial    func(t *testing.T) conntest.Duplex
 	preface []byte // what the far end gets before the stream
 }
 
 // eachRoute tests every route over every transport. Far is what a route leads to.
-func eachRoute(t *testing.T, test func(t *testing.T, begin func(t *testing.T, p *Proxy, far func(conn duplex)) *routed)) {
-	toOrigin := func(tr transport, p *Proxy, far func(duplex)) func(t *testing.T) (*running, string) {
+func eachRoute(t *testing.T, test func(t *testing.T, begin func(t *testing.T, p *Proxy, far func(conn conntest.Duplex)) *routed)) {
+	toOrigin := func(tr transport, p *Proxy, far func(conntest.Duplex)) func(t *testing.T) (*running, string) {
 		return func(t *testing.T) (*running, string) {
 			target := origin(t, func(conn *net.TCPConn) { far(conn) })
 			name := "name.example:" + portOf(t, target)
 			p.Allow = mustAllow(t, name, target)
 			p.Resolver = fakeDNS{"name.example": {"127.0.0.1"}}
-			switch p.Route.kind {
-			case routeTo:
+			switch p.Route.way.(type) {
+			case toTarget:
 				p.Route = To(name)
-			case routeServerName:
-				p.Route.port = mustTarget(t, target).port
+			case byServerName:
+				p.Route = ServerName(mustTarget(t, target).port)
 			}
 			return start(t, chopped(tr), p), name
 		}
 	}
 	eachTransport(t, func(t *testing.T, tr transport) {
 		t.Run("To", func(t *testing.T) {
-			test(t, func(t *testing.T, p *Proxy, far func(duplex)) *routed {
+			test(t, func(t *testing.T, p *Proxy, far func(conntest.Duplex)) *routed {
 				p.Route = To("")
 				r, _ := toOrigin(tr, p, far)(t)
 				return &routed{running: r, dial: r.plainDial}
 			})
 		})
 		t.Run("Connect", func(t *testing.T) {
-			test(t, func(t *testing.T, p *Proxy, far func(duplex)) *routed {
+			test(t, func(t *testing.T, p *Proxy, far func(conntest.Duplex)) *routed {
 				p.Route = Connect()
 				r, name := toOrigin(tr, p, far)(t)
 				r.Connect = true
-				return &routed{running: r, dial: func(t *testing.T) duplex { return r.dialTo(t, name) }}
+				return &routed{running: r, dial: func(t *testing.T) conntest.Duplex { return r.dialTo(t, name) }}
 			})
 		})
 		t.Run("ServerName", func(t *testing.T) {
-			test(t, func(t *testing.T, p *Proxy, far func(duplex)) *routed {
+			test(t, func(t *testing.T, p *Proxy, far func(conntest.Duplex)) *routed {
 				p.Route = ServerName(1)
 				r, _ := toOrigin(tr, p, far)(t)
 				hello := realHello(t, &tls.Config{ServerName: "name.example"})
-				return &routed{running: r, preface: hello, dial: func(t *testing.T) duplex {
+				return &routed{running: r, preface: hello, dial: func(t *testing.T) conntest.Duplex {
 					conn := r.plainDial(t)
-					mustWrite(t, conn, string(hello))
+					conntest.Write(t, conn, string(hello))
 					return conn
 				}}
 			})
 		})
 		t.Run("ToParent", func(t *testing.T) {
-			test(t, func(t *testing.T, p *Proxy, far func(duplex)) *routed {
+			test(t, func(t *testing.T, p *Proxy, far func(conntest.Duplex)) *routed {
 				l, parent := tr.listen(t)
 				serveOn(t, l, far)
 				p.Route = ToParent(Dialer{Endpoint: parent, Timeout: time.Minute}, "")
@@ -168,13 +169,13 @@ func eachRoute(t *testing.T, test func(t *testing.T, begin func(t *testing.T, p 
 		})
 		for name, route := range map[string]func(Endpoint) Route{"ToEnclave": ToEnclave, "ToEnclaveProxyV2": ToEnclaveProxyV2} {
 			t.Run(name, func(t *testing.T) {
-				test(t, func(t *testing.T, p *Proxy, far func(duplex)) *routed {
+				test(t, func(t *testing.T, p *Proxy, far func(conntest.Duplex)) *routed {
 					l, enclave := tr.listen(t)
 					serveOn(t, l, far)
 					p.Route = route(enclave)
 					r := startInbound(t, p)
 					preface := []byte(nil)
-					if p.Route.kind == routeToEnclaveProxyV2 {
+					if p.Route.way.(intoEnclave).header {
 						preface = make([]byte, 28)
 					}
 					return &routed{running: r, dial: r.plainDial, preface: preface}
@@ -208,22 +209,22 @@ func chopped(tr transport) transport {
 	tr.listen = func(t *testing.T) (net.Listener, Endpoint) {
 		l, e := listen(t)
 		return wrapListener{l, func(conn net.Conn) net.Conn {
-			return &choppedConn{wrapped: wrapped{conn.(duplex)}}
+			return &choppedConn{Wrapped: conntest.Wrapped{Duplex: conn.(conntest.Duplex)}}
 		}}, e
 	}
 	return tr
 }
 
-type choppedConn struct{ wrapped }
+type choppedConn struct{ conntest.Wrapped }
 
 func piece(b []byte) []byte { return b[:min(len(b), 1+rand.IntN(1<<rand.IntN(14)))] }
 
-func (c *choppedConn) Read(b []byte) (int, error) { return c.wrapped.Read(piece(b)) }
+func (c *choppedConn) Read(b []byte) (int, error) { return c.Wrapped.Read(piece(b)) }
 
 func (c *choppedConn) Write(b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		var m int
-		m, err = c.wrapped.Write(piece(b[n:]))
+		m, err = c.Wrapped.Write(piece(b[n:]))
 		n += m
 	}
 	return n, err
@@ -241,12 +242,12 @@ func wantPreface(t *testing.T, r io.Reader, want []byte) {
 
 // Either side ends its stream first, and the other's arrives whole.
 func TestRoutesCarryHalfClose(t *testing.T) {
-	eachRoute(t, func(t *testing.T, begin func(*testing.T, *Proxy, func(duplex)) *routed) {
-		request, answer := noise(11, 200_000), noise(12, 200_000)
+	eachRoute(t, func(t *testing.T, begin func(*testing.T, *Proxy, func(conntest.Duplex)) *routed) {
+		request, answer := conntest.Noise(11, 200_000), conntest.Noise(12, 200_000)
 		t.Run("by the client", func(t *testing.T) {
 			var r *routed
 			ready := make(chan struct{})
-			r = begin(t, &Proxy{}, func(conn duplex) {
+			r = begin(t, &Proxy{}, func(conn conntest.Duplex) {
 				<-ready
 				wantPreface(t, conn, r.preface)
 				if got, err := io.ReadAll(conn); err != nil || !bytes.Equal(got, request) {
@@ -266,7 +267,7 @@ func TestRoutesCarryHalfClose(t *testing.T) {
 		t.Run("by the far end", func(t *testing.T) {
 			var r *routed
 			ready := make(chan struct{})
-			r = begin(t, &Proxy{}, func(conn duplex) {
+			r = begin(t, &Proxy{}, func(conn conntest.Duplex) {
 				<-ready
 				_, _ = conn.Write(answer)
 				_ = conn.CloseWrite()
@@ -291,15 +292,15 @@ func TestRoutesCarryHalfClose(t *testing.T) {
 // arrives, in order, both ways.
 func TestRoutesCarryEveryByte(t *testing.T) {
 	const size, conns = 1 << 20, 4
-	eachRoute(t, func(t *testing.T, begin func(*testing.T, *Proxy, func(duplex)) *routed) {
-		exchange := func(conn duplex, preface []byte, seed uint64) (sent, received [32]byte) {
+	eachRoute(t, func(t *testing.T, begin func(*testing.T, *Proxy, func(conntest.Duplex)) *routed) {
+		exchange := func(conn conntest.Duplex, preface []byte, seed uint64) (sent, received [32]byte) {
 			var both sync.WaitGroup
 			both.Go(func() {
 				wantPreface(t, conn, preface)
 				received = sumOf(conn)
 			})
 			h := sha256.New()
-			_, _ = io.Copy(io.MultiWriter(conn, h), io.LimitReader(noiseReader(seed), size))
+			_, _ = io.Copy(io.MultiWriter(conn, h), io.LimitReader(conntest.NoiseReader(seed), size))
 			_ = conn.CloseWrite()
 			both.Wait()
 			return sum(h), received
@@ -308,7 +309,7 @@ func TestRoutesCarryEveryByte(t *testing.T) {
 		farSums := make(chan sums, conns)
 		var r *routed
 		ready := make(chan struct{})
-		r = begin(t, &Proxy{}, func(conn duplex) {
+		r = begin(t, &Proxy{}, func(conn conntest.Duplex) {
 			<-ready
 			var s sums
 			s.sent, s.received = exchange(conn, r.preface, 99)
@@ -317,7 +318,7 @@ func TestRoutesCarryEveryByte(t *testing.T) {
 		close(ready)
 		var clients sync.WaitGroup
 		fromClients := make(chan [32]byte, conns)
-		fromFar := sumOf(io.LimitReader(noiseReader(99), size))
+		fromFar := sumOf(io.LimitReader(conntest.NoiseReader(99), size))
 		for i := range conns {
 			conn := r.dial(t)
 			clients.Go(func() {
@@ -486,7 +487,9 @@ func TestShutdownCutsHandshakes(t *testing.T) {
 			eachTransport(t, func(t *testing.T, tr transport) {
 				l, e := tr.listen(t)
 				waits := make(chan struct{}, 1)
-				l = wrapListener{l, func(conn net.Conn) net.Conn { return readSignal{wrapped{conn.(duplex)}, waits} }}
+				l = wrapListener{l, func(conn net.Conn) net.Conn {
+					return readSignal{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, waits}
+				}}
 				r := startOn(t, l, e, &Proxy{Route: route, Allow: mustAllow(t, "name.example:443"), HandshakeTimeout: time.Hour, DrainTimeout: time.Millisecond})
 				conn := r.plainDial(t)
 				<-waits
@@ -502,7 +505,7 @@ func TestShutdownCutsHandshakes(t *testing.T) {
 
 // readSignal tells that somebody is about to read.
 type readSignal struct {
-	wrapped
+	conntest.Wrapped
 	waits chan struct{}
 }
 
@@ -511,13 +514,13 @@ func (c readSignal) Read(b []byte) (int, error) {
 	case c.waits <- struct{}{}:
 	default:
 	}
-	return c.wrapped.Read(b)
+	return c.Wrapped.Read(b)
 }
 
 // fromCID makes connections look as if they came over vsock: this machine may
 // have none.
 type fromCID struct {
-	wrapped
+	conntest.Wrapped
 	cid uint32
 }
 
@@ -526,22 +529,22 @@ func (c fromCID) RemoteAddr() net.Addr { return &vsock.Addr{ContextID: c.cid, Po
 func TestMaxConnsPerCID(t *testing.T) {
 	cids := make(chan uint32, 1)
 	l, e := transports[1].listen(t)
-	l = wrapListener{l, func(conn net.Conn) net.Conn { return fromCID{wrapped{conn.(duplex)}, <-cids} }}
-	r := startOn(t, l, e, &Proxy{Target: origin(t, echo), MaxConnsPerCID: 2})
-	from := func(cid uint32) duplex {
+	l = wrapListener{l, func(conn net.Conn) net.Conn { return fromCID{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, <-cids} }}
+	r := startOn(t, l, e, &Proxy{Route: To(origin(t, echo)), MaxConnsPerCID: 2})
+	from := func(cid uint32) conntest.Duplex {
 		cids <- cid
 		return r.plainDial(t)
 	}
-	speak := func(conn duplex) {
+	speak := func(conn conntest.Duplex) {
 		t.Helper()
-		mustWrite(t, conn, "hello")
-		wantRead(t, conn, "hello")
+		conntest.Write(t, conn, "hello")
+		conntest.WantRead(t, conn, "hello")
 	}
 	first, second := from(16), from(16)
 	speak(first)
 	speak(second)
 	for range 3 {
-		wantCut(t, from(16))
+		conntest.WantCut(t, from(16))
 		line := r.log.wantEnd(t, string(ReasonLimit))
 		if text := line["error"].(string); !strings.Contains(text, "context ID 16 has 2 connections open") {
 			t.Errorf("log line %v", line)
@@ -552,42 +555,42 @@ func TestMaxConnsPerCID(t *testing.T) {
 	_ = first.Close()
 	r.log.wantEnd(t, endClosed)
 	speak(from(16))
-	wantCut(t, from(16))
+	conntest.WantCut(t, from(16))
 	r.log.wantEnd(t, string(ReasonLimit))
 	speak(second)
 	speak(other)
 }
 
 func TestMaxConnsPerCIDForgets(t *testing.T) {
-	s := mustServer(t, &Proxy{Target: "192.0.2.1:1", Allow: mustAllow(t, "192.0.2.1:1"), MaxConnsPerCID: 1})
+	a := newAdmission(1, 1, slog.New(slog.DiscardHandler))
 	for cid := range uint32(100) {
-		leave, err := s.admit(&connection{accepted: fromCID{cid: cid}})
+		leave, err := a.admit(fromCID{cid: cid})
 		if err != nil {
 			t.Fatal(err)
 		}
 		leave()
 	}
-	if len(s.perCID) != 0 {
-		t.Errorf("%d context IDs are remembered for ever", len(s.perCID))
+	if len(a.perCID) != 0 {
+		t.Errorf("%d context IDs are remembered for ever", len(a.perCID))
 	}
 }
 
 // The same over the real thing, where there is one.
 func TestMaxConnsPerCIDOverVsock(t *testing.T) {
-	r := start(t, transports[3], &Proxy{Target: origin(t, echo), MaxConnsPerCID: 1})
+	r := start(t, transports[3], &Proxy{Route: To(origin(t, echo)), MaxConnsPerCID: 1})
 	conn := r.plainDial(t)
-	mustWrite(t, conn, "hello")
-	wantRead(t, conn, "hello")
-	wantCut(t, r.plainDial(t))
+	conntest.Write(t, conn, "hello")
+	conntest.WantRead(t, conn, "hello")
+	conntest.WantCut(t, r.plainDial(t))
 	r.log.wantEnd(t, string(ReasonLimit))
 }
 
 // A connection that is never idle ends all the same.
 func TestMaxLifetime(t *testing.T) {
-	eachRoute(t, func(t *testing.T, begin func(*testing.T, *Proxy, func(duplex)) *routed) {
+	eachRoute(t, func(t *testing.T, begin func(*testing.T, *Proxy, func(conntest.Duplex)) *routed) {
 		gone := make(chan error, 1)
-		r := begin(t, &Proxy{MaxLifetime: 20 * time.Millisecond}, func(conn duplex) {
-			_, err := io.Copy(conn, noiseReader(13))
+		r := begin(t, &Proxy{MaxLifetime: 20 * time.Millisecond}, func(conn conntest.Duplex) {
+			_, err := io.Copy(conn, conntest.NoiseReader(13))
 			gone <- err
 		})
 		conn := r.dial(t)
@@ -601,7 +604,7 @@ func TestMaxLifetime(t *testing.T) {
 
 // A lifetime that is not over changes nothing.
 func TestMaxLifetimeNotReached(t *testing.T) {
-	r := start(t, transports[1], &Proxy{Target: origin(t, echo), MaxLifetime: 1<<63 - 1})
+	r := start(t, transports[1], &Proxy{Route: To(origin(t, echo)), MaxLifetime: 1<<63 - 1})
 	if err := roundTrip(t.Context(), &r.Dialer, "hello"); err != nil {
 		t.Error(err)
 	}
@@ -610,8 +613,8 @@ func TestMaxLifetimeNotReached(t *testing.T) {
 
 // The enclave's program has gone.
 func TestInboundWithoutEnclave(t *testing.T) {
-	r := startInbound(t, &Proxy{Route: ToEnclave(HybridVsock(socketPath(t), 8443))})
-	wantCut(t, r.plainDial(t))
+	r := startInbound(t, &Proxy{Route: ToEnclave(HybridVsock(conntest.SocketPath(t), 8443))})
+	conntest.WantCut(t, r.plainDial(t))
 	line := r.log.wantEnd(t, string(ReasonUnreachable))
 	if target, _ := line["target"].(string); !strings.HasPrefix(target, "hybrid:///") {
 		t.Errorf("log line %v does not say which enclave", line)
@@ -631,7 +634,9 @@ func TestHandshakePanicsAreContained(t *testing.T) {
 				armed.Store(true)
 				name := "name.example:" + portOf(t, target)
 				l, e := transports[1].listen(t)
-				l = wrapListener{l, func(conn net.Conn) net.Conn { return panickyConn{wrapped{conn.(duplex)}, where, &armed} }}
+				l = wrapListener{l, func(conn net.Conn) net.Conn {
+					return panickyConn{conntest.Wrapped{Duplex: conn.(conntest.Duplex)}, where, &armed}
+				}}
 				r := startOn(t, l, e, &Proxy{Route: route, Allow: mustAllow(t, name, target), Resolver: panickyDNS{where, &armed}})
 				if where == "write" && route != Connect() {
 					return // nothing is written to the client before the stream
@@ -642,14 +647,14 @@ func TestHandshakePanicsAreContained(t *testing.T) {
 				}
 				conn := r.plainDial(t)
 				_, _ = io.WriteString(conn, opening)
-				wantCut(t, conn)
+				conntest.WantCut(t, conn)
 				_ = conn.Close()
 				r.log.wantEnd(t, endPanic)
 
 				conn = r.plainDial(t)
-				mustWrite(t, conn, opening)
+				conntest.Write(t, conn, opening)
 				_ = conn.CloseWrite()
-				wantCut(t, conn)
+				conntest.WantCut(t, conn)
 				r.log.wantEnd(t, endClosed)
 			})
 		}
@@ -749,13 +754,13 @@ func TestProxyHeaderArrives(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		l, enclave := tr.listen(t)
 		got := make(chan []byte, 1)
-		serveOn(t, l, func(conn duplex) {
+		serveOn(t, l, func(conn conntest.Duplex) {
 			all, _ := io.ReadAll(conn)
 			got <- all
 		})
 		r := startInbound(t, &Proxy{Route: ToEnclaveProxyV2(enclave)})
 		conn := r.plainDial(t)
-		mustWrite(t, conn, "hello")
+		conntest.Write(t, conn, "hello")
 		_ = conn.CloseWrite()
 		from, to := conn.LocalAddr().(*net.TCPAddr), conn.RemoteAddr().(*net.TCPAddr)
 		want := fmt.Sprintf("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01%c%c%c%chello", 0, 0, 0, 0)

@@ -192,7 +192,7 @@ func TestBadRules(t *testing.T) {
 			t.Errorf("entry %q is accepted", entry)
 			continue
 		}
-		wantReason(t, err, ReasonAllowlist)
+		wantReason(t, err, ReasonInvalidAllowlist)
 		for _, part := range []string{"entry 2", says} {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("entry %q: %v; does not say %q", entry, err, part)
@@ -200,7 +200,7 @@ func TestBadRules(t *testing.T) {
 		}
 	}
 	_, err := ParseAllowlist(make([]string, MaxAllowlistEntries+1)...)
-	wantReason(t, err, ReasonAllowlist)
+	wantReason(t, err, ReasonInvalidAllowlist)
 }
 
 // A pattern below which only customers of one company are is wide, and permitted.
@@ -302,7 +302,7 @@ func FuzzParseAllowlist(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		a, err := ParseAllowlist(s)
 		if err != nil {
-			wantReason(t, err, ReasonAllowlist)
+			wantReason(t, err, ReasonInvalidAllowlist)
 			if len(a.entries) != 0 {
 				t.Fatal("entries beside an error")
 			}

@@ -9,15 +9,14 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/mdlayher/vsock"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // transport is one way from enclave to parent that this machine can do.
@@ -28,11 +27,11 @@ type transport struct {
 
 var transports = []transport{
 	{"hybrid", func(t *testing.T) (net.Listener, Endpoint) {
-		e := HybridVsock(socketPath(t), 8000)
+		e := HybridVsock(conntest.SocketPath(t), 8000)
 		return mustListen(t, e), e
 	}},
 	{"unix", func(t *testing.T) (net.Listener, Endpoint) {
-		e := Unix(socketPath(t))
+		e := Unix(conntest.SocketPath(t))
 		return mustListen(t, e), e
 	}},
 	{"tcp", func(t *testing.T) (net.Listener, Endpoint) {
@@ -66,20 +65,6 @@ func needVsockLoopback(t *testing.T) {
 		t.Skipf("no AF_VSOCK loopback on this machine (on Linux: modprobe vsock_loopback): %v", err)
 	}
 	_ = l.Close()
-}
-
-// socketPath returns a path that is free, and short enough for a socket.
-func socketPath(t *testing.T) string {
-	t.Helper()
-	if runtime.GOOS == "windows" {
-		t.Skip("socket paths of this package begin with a slash")
-	}
-	dir, err := os.MkdirTemp("", "kv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return filepath.Join(dir, "v.sock")
 }
 
 func mustListen(t *testing.T, e Endpoint) net.Listener {
@@ -205,8 +190,8 @@ func startOn(t *testing.T, l net.Listener, e Endpoint, p *Proxy) *running {
 		p.DialTimeout = time.Minute
 	}
 	p.Logger = r.log.logger()
-	if p.Allow.entries == nil && p.AllowFrom == nil {
-		p.Allow = mustAllow(t, p.Target)
+	if to, ok := p.Route.way.(toTarget); ok && p.Allow.entries == nil && p.AllowFrom == nil {
+		p.Allow = mustAllow(t, to.hostport)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
@@ -228,40 +213,14 @@ func startOn(t *testing.T, l net.Listener, e Endpoint, p *Proxy) *running {
 	return r
 }
 
-type duplex interface {
-	net.Conn
-	CloseWrite() error
-}
-
-func (r *running) dial(t *testing.T) duplex {
+func (r *running) dial(t *testing.T) conntest.Duplex {
 	t.Helper()
 	conn, err := r.DialContext(t.Context(), "tcp", "ignored.example:443")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return conn.(duplex)
-}
-
-func mustWrite(t *testing.T, w io.Writer, s string) {
-	t.Helper()
-	if _, err := io.WriteString(w, s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func wantRead(t *testing.T, r io.Reader, want string) {
-	t.Helper()
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(r, got); err != nil || string(got) != want {
-		t.Fatalf("read %q, %v; want %q", got, err, want)
-	}
-}
-
-// wantCut waits for the end of conn, in whatever form the transport gives it.
-func wantCut(t *testing.T, conn net.Conn) {
-	t.Helper()
-	_, _ = io.Copy(io.Discard, conn)
+	return conn.(conntest.Duplex)
 }
 
 // wantReason checks the type and the reason of an error and returns it.
@@ -327,7 +286,3 @@ func (l wrapListener) Accept() (net.Conn, error) {
 	}
 	return l.wrap(conn), nil
 }
-
-// wrapped is the base of such changes: embedding a net.Conn alone would hide
-// CloseWrite from the proxy.
-type wrapped struct{ duplex }

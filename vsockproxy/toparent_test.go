@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyvouch/keyvouch/internal/loopback"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
 // startForwarder serves a proxy as it runs inside an enclave, and returns the
@@ -56,7 +59,7 @@ func TestToParent(t *testing.T) {
 				server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "from far away") }))
 				t.Cleanup(server.Close)
 				target := server.Listener.Addr().String()
-				outside := &Proxy{Target: target}
+				outside := &Proxy{Route: To(target)}
 				if connect {
 					outside = &Proxy{Route: Connect(), Allow: mustAllow(t, target)}
 				}
@@ -97,7 +100,7 @@ func TestToParentRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			wantCut(t, conn)
+			conntest.WantCut(t, conn)
 			line := forwarder.log.wantEnd(t, string(reason))
 			if text, _ := line["error"].(string); line["target"] != "other.example:443" || !strings.Contains(text, says) {
 				t.Errorf("log line %v, want target other.example:443 and %q", line, says)
@@ -144,7 +147,7 @@ func TestListenLoopback(t *testing.T) {
 		"[::1%lo]:443", "127.0.0.1:65536", "127.0.0.1:https", "[2001:db8::1]:443", "[::ffff:192.0.2.1]:443",
 	} {
 		l, err := ListenLoopback(t.Context(), bad)
-		if e := wantReason(t, err, ReasonEndpoint); e.Op != "listen" || l != nil {
+		if e := wantReason(t, err, ReasonInvalidEndpoint); e.Op != "ListenLoopback" || l != nil {
 			t.Errorf("%q: %v, %v", bad, l, err)
 		}
 	}
@@ -155,8 +158,8 @@ func TestListenLoopback(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	_, err = ListenLoopback(t.Context(), l.Addr().String())
 	wantReason(t, err, ReasonInUse)
-	if err := LoopbackUp(); err != nil {
-		t.Errorf("the interface is up, and LoopbackUp says %v", err)
+	if err := loopback.Up(); err != nil {
+		t.Errorf("the interface is up, and loopback.Up says %v", err)
 	}
 }
 

@@ -19,7 +19,7 @@ const (
 	atCRC         = 544
 )
 
-// section is a section of an image that Write wouldn't make.
+// section is a section of an image that Write would not make.
 type section struct {
 	kind eif.SectionType
 	data string

@@ -11,7 +11,7 @@ import (
 )
 
 // shapes are two ways to divide an image. What stands in the ram disks after the
-// first is in two registers that can't share the work, and the rest in one.
+// first is in two registers that cannot share the work, and the rest in one.
 var shapes = []struct {
 	name     string
 	ramdisks []int64 // MiB

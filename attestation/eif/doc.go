@@ -1,9 +1,8 @@
-// Package eif reads, measures and writes enclave image files, the form in which
-// nitro-cli run-enclave takes an image.
+// Package eif reads, measures and writes enclave image files (EIF), which nitro-cli
+// run-enclave starts. It refuses an image that no builder writes.
 //
-// An image's measurements, PCR0, PCR1 and PCR2, are hashes over what it holds, so
-// that whoever has the file knows what the attestation documents of its enclaves
-// will say, without building it again and without AWS's tools:
+// PCR0, PCR1 and PCR2 are hashes over the image's parts. So the file alone tells what
+// the attestation documents of its enclaves say, without AWS's tools:
 //
 //	image, err := eif.Read(file)
 //	…
@@ -11,10 +10,10 @@
 //		Measurements: []attestation.Measurement{image.Measurement()},
 //	})
 //
-// [Read] takes any io.Reader, reads it once, and needs the same memory for an
-// image of gigabytes as for one of kilobytes. [Write] makes images, byte for byte
-// the same from the same contents, so that a build can be repeated and compared;
-// examples/enclave/image makes one of a kernel and a program, ram disks included.
+// [Read] takes any io.Reader and reads it once, in memory that does not grow with the
+// image. [Write] makes images, the same bytes from the same contents, so that a build
+// can be repeated and compared. examples/enclave/image makes one from a kernel and a
+// program.
 //
 // # What is measured
 //
@@ -26,48 +25,46 @@
 //	PCR2  the other ram disks
 //	PCR8  the certificate that signed the image, if one did
 //
-// There is nothing between one section's data and the next's, so that bytes can
-// move from one to another under the same PCR0: compare PCR0, 1 and 2 together,
-// as package attestation does. Then nothing can move into or out of the ram disks
-// after the first.
+// Nothing separates the data of one section from the next, so bytes can move between
+// sections under the same PCR0. Compare PCR0, PCR1 and PCR2 together, as package
+// attestation does: then nothing can move into or out of the ram disks after the
+// first.
 //
-// The header and the metadata, with the image's name, are in none of them.
+// No register covers the header and the metadata, which has the image's name.
 //
-// # The command line isn't pinned
+// # The command line is not pinned
 //
-// Where the kernel, the command line and the first ram disk end is in no register,
-// PCR8 and the image's signature included. Whoever starts the enclave can so give it
-// an image with the same PCRs in which the beginning of the command line, or all of
-// it, is at the end of the kernel's section, where it does nothing; or whose command
-// line is a piece of the first ram disk. QEMU's nitro-enclave machine boots the first,
-// and its NSM tells the same PCRs; nothing in the format stands against the second.
+// No register tells where the kernel, the command line and the first ram disk end.
+// PCR8 and the image's signature do not tell either. So whoever starts the enclave can
+// change the image under the same PCRs. The command line, or its beginning, can move to
+// the end of the kernel's section, where it has no effect: QEMU's nitro-enclave machine
+// boots such an image and reports the same PCRs. Or a piece of the first ram disk can
+// become the command line; nothing in the format prevents it.
 //
-// So let no security depend on the command line: a lockdown=integrity in it can be
-// missing. Build what matters into the kernel (CONFIG_CMDLINE_OVERRIDE), or have the
-// program refuse to go on if /proc/cmdline, to which the hypervisor may add, doesn't
-// begin with what it expects. What the program itself depends on belongs into the second
-// ram disk, as nitro-cli puts it there.
+// Let no security depend on the command line: a lockdown=integrity in it can be
+// missing. Build what matters into the kernel (CONFIG_CMDLINE_OVERRIDE). Or have the
+// program stop if /proc/cmdline does not begin with what it expects; the hypervisor may
+// append to it. Put what the program depends on into the second ram disk, as nitro-cli
+// does.
 //
 // # What a signature proves
 //
-// An image may be signed, and Read verifies the signature: with the certificate
-// that came in the same file, which anyone can make, in any name. An image that
-// was signed by a stranger reads as well as one that you signed. What tells them
-// apart is PCR8, if it is compared with the one you expect:
-// attestation.SignerPCR(certificate) of the certificate you know.
+// Read verifies an image's signature with the certificate in the same file. Anyone can
+// make such a certificate, in any name. Only PCR8 tells your image from a stranger's:
+// compare it with [attestation.SignerPCR] of the certificate that you know.
 //
-// A key policy or a verifier that names PCR8 accepts releases that don't exist yet.
-// It should name PCR1 as well, which updates of the application leave as it is. What is
-// signed is PCR0, which doesn't tell where the first ram disk ends: PCR1 does. It is also
-// zero in debug mode. examples/enclave/README.md goes through it, from making the key to
-// the key policy.
+// A key policy or verifier that names PCR8 accepts releases that do not exist yet. It
+// should name PCR1 as well, which updates of the application do not change. The signature
+// is over PCR0, which does not tell where the first ram disk ends; PCR1 does, and it is
+// zero in debug mode. examples/enclave/README.md shows each step, from making the key
+// to the key policy.
 //
 // # What is refused
 //
-// The format is AWS's, of aws-nitro-enclaves-image-format, whose reader passes
-// over much: bytes after the last section, tables that contradict the sections,
-// values in reserved fields, a wrong checksum. Builders write none of these, and
-// what two readers understand differently serves only deceit, so Read refuses
-// them. Every error is an [*Error] whose Reason is a stable string, with the place
-// in the file. testdata/vectors has an image for each, for readers in any language.
+// The format is that of AWS's aws-nitro-enclaves-image-format. AWS's reader accepts
+// bytes after the last section, tables that contradict the sections, values in reserved
+// fields and a wrong checksum. Builders write none of these, and two readers could
+// understand them differently, so Read refuses them. Every error is an [*Error] with a
+// stable [Reason] and the place in the file. testdata/vectors has an image for each
+// Reason, for readers in any language.
 package eif

@@ -95,7 +95,7 @@ func ExampleError() {
 	file[len(file)-1] ^= 1
 	_, err := eif.Read(bytes.NewReader(file))
 	if e, ok := errors.AsType[*eif.Error](err); ok {
-		fmt.Println(e.Reason, e.Place, e.Offset)
+		fmt.Println(e.Reason, e.Field, e.Offset)
 	}
 	// Output: crc eif_crc32 544
 }

@@ -100,7 +100,7 @@ func rewrite(t *testing.T, file []byte, image *eif.Image) {
 	written, err := eif.Write(&again, c)
 	if err != nil {
 		// JSON that grows, as < becomes six characters, can grow over the limit.
-		if e, ok := errors.AsType[*eif.Error](err); ok && e.Place == "Metadata" && len(file) > eif.MaxMetadataSize/8 {
+		if e, ok := errors.AsType[*eif.Error](err); ok && e.Field == "Metadata" && len(file) > eif.MaxMetadataSize/8 {
 			return
 		}
 		t.Fatal(err)

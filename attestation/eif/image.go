@@ -7,12 +7,10 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 )
 
-// Image is what an enclave image file says and measures.
+// Image is what an enclave image file holds, and its measurements.
 //
-// The PCRs, the command line and the layout are what an enclave that runs this
-// file is made of. Metadata is not: nothing measures it, and whoever hands the
-// file on can change it. An enclave with the same PCRs may have another command line,
-// though: see the package documentation.
+// Nothing measures Metadata: whoever hands the file on can change it. An enclave with
+// the same PCRs may have another command line; see the package documentation.
 type Image struct {
 	// Version is the version of the format, 2 to 4.
 	Version uint16
@@ -27,8 +25,8 @@ type Image struct {
 	Cmdline string
 	// Metadata says who built the image, of what; nil before version 4.
 	Metadata *Metadata
-	// Signature is the signature, verified with the certificate that came with
-	// it; nil if there is none. It says nothing about who signed: see Signature.
+	// Signature is verified with the certificate beside it; nil if there is none.
+	// It does not tell who signed: see Signature.
 	Signature *Signature
 	// PCRs has PCR0, PCR1 and PCR2 and, if the image is signed, PCR8.
 	PCRs map[int]attestation.PCR
@@ -46,8 +44,8 @@ type Section struct {
 	Offset, Size int64
 }
 
-// Measurement is what a policy asks of documents of this image: its PCRs, under
-// the name and version that its metadata has.
+// Measurement returns the image's PCRs for a policy, under the name and version in its
+// metadata.
 func (i *Image) Measurement() attestation.Measurement {
 	m := attestation.Measurement{PCRs: maps.Clone(i.PCRs)}
 	if i.Metadata != nil {

@@ -13,7 +13,7 @@ import (
 //
 // PCR0 and PCR1 hash the same bytes up to the second ram disk, so that one hash
 // serves both until then. From there on each byte belongs to PCR0 and PCR2,
-// which begin with different bytes and can't share anything.
+// which begin with different bytes and cannot share anything.
 type measurer struct {
 	image       hash.Hash // PCR0; and PCR1, while kernel is nil
 	kernel      hash.Hash // PCR1 once it has parted from PCR0
@@ -40,10 +40,6 @@ func (m *measurer) begin(t SectionType) error {
 	m.kernel = kernel
 	return err
 }
-
-// parallelChunk is how many bytes make a second goroutine worth its start,
-// which takes less than a thousandth of the time of hashing them.
-const parallelChunk = 32 << 10
 
 func (m *measurer) write(data []byte) {
 	switch {

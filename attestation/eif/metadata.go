@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
-// Metadata is what a builder noted about an image. It isn't measured: a PCR says
-// nothing about it, and anyone can change it.
+// Metadata is a builder's description of an image. Nothing measures it, and anyone can
+// change it.
 type Metadata struct {
 	// ImageName and ImageVersion name the image, by default after the Docker
 	// image or the kernel.
@@ -43,15 +45,15 @@ func (m Metadata) encode() ([]byte, error) {
 		if len(*field.value) == 0 {
 			*field.value = nil // which becomes null
 		} else if !json.Valid(*field.value) {
-			return nil, fmt.Errorf("%s is not one JSON value", field.name) // Marshal's error wouldn't say which
+			return nil, fmt.Errorf("%s is not one JSON value", field.name) // Marshal's error would not say which
 		}
 	}
 	text, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
-	// What can't be read again isn't written: an object that is no object, or
-	// text that isn't UTF-8, in which Marshal would put other characters.
+	// What cannot be read again is not written: an object that is no object, or
+	// text that is not UTF-8, in which Marshal would put other characters.
 	again, err := parseMetadata(text)
 	if err != nil {
 		return nil, err
@@ -116,10 +118,6 @@ func parseMetadata(text []byte) (*Metadata, error) {
 	return &m, nil
 }
 
-// maxMembers bounds the members of the metadata, of which builders write five or so:
-// each takes many times its own size in memory.
-const maxMembers = 64
-
 // members splits a JSON object, in which each name must stand once.
 func members(text []byte) (map[string]json.RawMessage, error) {
 	if text == nil {
@@ -143,7 +141,7 @@ func members(text []byte) (map[string]json.RawMessage, error) {
 			return nil, fmt.Errorf("has more than %d members", maxMembers)
 		}
 		if _, twice := found[name]; twice {
-			return nil, fmt.Errorf("has the member %s twice", shortText(name))
+			return nil, fmt.Errorf("has the member %s twice", errtext.Quote(name))
 		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {

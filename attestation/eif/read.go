@@ -11,20 +11,23 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 )
 
-// chunkSize is how much of a file is in memory at a time: it fits a processor's
-// cache, in which the same bytes are then hashed, summed and hashed again.
-const chunkSize = 128 << 10
-
-// Read reads an image from r, once and to its end, measures it and verifies its
-// checksum and, if it has one, its signature.
+// Read reads an image from r, once and to its end. It measures the image, and verifies
+// its checksum and any signature. It refuses what no builder writes, even where AWS's
+// tools accept it, such as bytes after the last section.
 //
-// It holds at most 128 KiB of the kernel and the ram disks at a time, and of the rest no
-// more than MaxCmdlineSize, MaxMetadataSize and MaxSignatureSize.
-// What it accepts is what builders write: where AWS's own tools pass over
-// something, such as bytes after the last section, it refuses the image.
+// It holds at most 128 KiB of the kernel and the ram disks at a time, and of the rest
+// at most [MaxCmdlineSize], [MaxMetadataSize] and [MaxSignatureSize].
 //
-// Errors are of type *Error; there is no Image beside one.
+// The error is an [*Error], and the Image beside it is nil.
 func Read(r io.Reader) (*Image, error) {
+	image, err := read(r)
+	if err != nil {
+		return nil, named("Read", err)
+	}
+	return image, nil
+}
+
+func read(r io.Reader) (*Image, error) {
 	d := decoder{r: r, measurer: newMeasurer(), image: &Image{}}
 	if err := d.readHeader(); err != nil {
 		return nil, err
@@ -62,7 +65,7 @@ func (d *decoder) full(b []byte, place string, end uint64) error {
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
 		return fail(ReasonTruncated, place, d.offset, "the file ends here, and this should go on to byte %d; was it copied in full?", end)
 	case err != nil:
-		return &Error{Reason: ReasonRead, Place: place, Offset: d.offset, Err: err}
+		return failWith(err, ReasonRead, place, d.offset, "")
 	}
 	return nil
 }
@@ -133,7 +136,7 @@ func (d *decoder) readSection(i int) error {
 	}
 	d.image.Sections = append(d.image.Sections, Section{Type: h.Type, Offset: d.offset, Size: int64(h.Size)})
 	if err := d.measurer.begin(h.Type); err != nil {
-		return &Error{Reason: ReasonRead, Place: placeOf(i, h.Type), Offset: start, Err: err}
+		return failWith(err, ReasonRead, placeOf(i, h.Type), start, "")
 	}
 
 	var kept *bytes.Buffer // sections that are looked into, and bounded
@@ -165,7 +168,7 @@ func (d *decoder) readSection(i int) error {
 	case MetadataJSON:
 		metadata, err := parseMetadata(kept.Bytes())
 		if err != nil {
-			return &Error{Reason: ReasonMetadata, Place: name, Offset: start, Err: err}
+			return failWith(err, ReasonMetadata, name, start, "")
 		}
 		d.image.Metadata = metadata
 	}
@@ -220,7 +223,7 @@ func (d *decoder) complete() error {
 	case n > 0:
 		return fail(ReasonTrailingBytes, "", d.offset, "the last of the %d sections ends here, but the file goes on", d.header.NumSections)
 	case !errors.Is(err, io.EOF):
-		return &Error{Reason: ReasonRead, Offset: d.offset, Err: err}
+		return failWith(err, ReasonRead, "", d.offset, "")
 	}
 	if d.crc != d.header.CRC {
 		return fail(ReasonCRC, "eif_crc32", crcOffset, "is %08x, but the file's is %08x: it was damaged or altered", d.header.CRC, d.crc)

@@ -16,15 +16,15 @@ import (
 	"github.com/veraison/go-cose"
 
 	"github.com/keyvouch/keyvouch/attestation"
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
 // Signature is an image's signature over its PCR0.
 //
-// It was verified with the certificate that stands beside it in the file, which
-// anyone can make, with any name. So it proves that the image and the certificate
-// belong together and nothing about who that is. What does is PCR8, which an
-// enclave's document has from this very certificate: compare it, or the
-// certificate, with the one you expect.
+// It is verified with the certificate beside it in the file, which anyone can make, with
+// any name. It proves that the image and the certificate belong together, and not who
+// signed. Compare the certificate, or PCR8, which is made from it, with the one you
+// expect.
 type Signature struct {
 	// Certificate is the signing certificate. Neither its issuer nor its validity
 	// was checked; nitro-cli refuses to run an image whose certificate has
@@ -34,7 +34,7 @@ type Signature struct {
 	Algorithm string
 }
 
-// algorithmOf is the only COSE algorithm for signatures with the key (RFC 9053
+// algorithmOf is the only COSE algorithm for signatures with the key (RFC 9053,
 // section 2.1 would allow any pair; AWS's tools sign with these).
 func algorithmOf(key any) (cose.Algorithm, *ecdsa.PublicKey, error) {
 	public, ok := key.(*ecdsa.PublicKey)
@@ -110,7 +110,7 @@ var strictCBOR = func() cbor.DecMode {
 // place and offset are the section's.
 func verifySignature(section []byte, pcr0 attestation.PCR, place string, offset int64) (*Signature, error) {
 	reject := func(reason Reason, err error, format string, args ...any) error {
-		return &Error{Reason: reason, Place: place, Offset: offset, Detail: fmt.Sprintf(format, args...), Err: err}
+		return failWith(err, reason, place, offset, format, args...)
 	}
 	var entries []signatureEntry
 	if err := strictCBOR.Unmarshal(section, &entries); err != nil {
@@ -156,7 +156,7 @@ func verifySignature(section []byte, pcr0 attestation.PCR, place string, offset 
 		return nil, reject(ReasonSignatureCertificate, err, "signing_certificate")
 	}
 	if err := message.Verify(nil, verifier); err != nil {
-		return nil, reject(ReasonSignature, err, "doesn't verify with the key of the certificate beside it")
+		return nil, reject(ReasonSignature, err, "does not verify with the key of the certificate beside it")
 	}
 	return &Signature{Certificate: certificate, Algorithm: algorithm.String()}, nil
 }
@@ -167,7 +167,7 @@ func signedPCR0(pcr0 attestation.PCR) ([]byte, error) {
 }
 
 // parseCertificate takes the first certificate of a PEM text, as AWS's tools do.
-// Whatever follows isn't looked at, there or here.
+// Whatever follows is not looked at, there or here.
 func parseCertificate(text []byte) (*x509.Certificate, error) {
 	begin := []byte("-----BEGIN ")
 	start := bytes.Index(text, begin)
@@ -185,7 +185,7 @@ func parseCertificate(text []byte) (*x509.Certificate, error) {
 	case block == nil || bytes.Count(text[:len(text)-len(rest)], begin) != 1:
 		return nil, errors.New("is damaged PEM")
 	case block.Type != "CERTIFICATE" || len(block.Headers) != 0:
-		return nil, fmt.Errorf("is PEM of type %s, not a plain CERTIFICATE", shortText(block.Type))
+		return nil, fmt.Errorf("is PEM of type %s, not a plain CERTIFICATE", errtext.Quote(block.Type))
 	}
 	return x509.ParseCertificate(block.Bytes)
 }
@@ -208,7 +208,7 @@ func (s *Signer) algorithm() (cose.Algorithm, error) {
 	}
 	algorithm, certified, err := algorithmOf(s.Certificate.PublicKey)
 	if err != nil {
-		return 0, fmt.Errorf("its Certificate can't be used: %w", err)
+		return 0, fmt.Errorf("its Certificate cannot be used: %w", err)
 	}
 	if public, ok := s.Key.Public().(*ecdsa.PublicKey); !ok || !public.Equal(certified) {
 		return 0, errors.New("its Certificate is not of its Key")
@@ -239,12 +239,12 @@ func (s *Signer) sign(pcr0 attestation.PCR) ([]byte, error) {
 	return cbor.Marshal([]signatureEntry{{certificate, message}})
 }
 
-// hashOf is the hash of each algorithm (RFC 9053 section 2.1).
+// hashOf is the hash of each algorithm (RFC 9053, section 2.1).
 var hashOf = map[cose.Algorithm]crypto.Hash{
 	cose.AlgorithmES256: crypto.SHA256, cose.AlgorithmES384: crypto.SHA384, cose.AlgorithmES512: crypto.SHA512,
 }
 
-// hashSigner tells the key what hash it signs, which go-cose doesn't and which
+// hashSigner tells the key what hash it signs, which go-cose does not and which
 // deterministic signatures and keys elsewhere need to know.
 type hashSigner struct {
 	crypto.Signer

@@ -69,7 +69,7 @@ func TestVectors(t *testing.T) {
 	}
 	// They are made without randomness, so that a change shows.
 	if !bytes.Equal(text, encoded) {
-		t.Errorf("%s isn't what this test makes; if that is meant, run go test -run TestVectors -update", vectorsFile)
+		t.Errorf("%s is not what this test makes; if that is meant, run go test -run TestVectors -update", vectorsFile)
 	}
 	var published []vector
 	if err := json.Unmarshal(text, &published); err != nil {
@@ -84,7 +84,7 @@ func TestVectors(t *testing.T) {
 				}
 				e := hasReason(t, err, v.Reason)
 				if text := e.Error(); len(text) > 600 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-					t.Errorf("the error isn't plain: %q", text)
+					t.Errorf("the error is not plain: %q", text)
 				}
 				if e.Offset > int64(len(v.Image)) {
 					t.Errorf("byte %d of %d", e.Offset, len(v.Image))
@@ -105,7 +105,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// notOfImages are the reasons of failures that aren't an image's.
+// notOfImages are the reasons of failures that are not an image's.
 var notOfImages = []eif.Reason{eif.ReasonRead, eif.ReasonWrite, eif.ReasonInvalidContents, eif.ReasonSourceChanged}
 
 func TestEveryReasonHasAVector(t *testing.T) {
@@ -143,7 +143,7 @@ func TestEveryReasonHasAVector(t *testing.T) {
 			t.Errorf("no vector has the reason %q", reason)
 		}
 		if !strings.Contains(string(readme), "| `"+text+"` |") {
-			t.Errorf("the README doesn't explain the reason %q", reason)
+			t.Errorf("the README does not explain the reason %q", reason)
 		}
 		return true
 	})

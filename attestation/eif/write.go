@@ -10,16 +10,9 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 )
 
-// What Contents leaves out, as AWS's builder sets it.
-const (
-	DefaultMemory = 1 << 30 // bytes
-	DefaultCPUs   = 2
-)
-
-// Source is a part of an image: its bytes, and how many there are. *bytes.Reader,
-// *strings.Reader and *io.SectionReader are Sources; for an *os.File make the
-// last with its size. Write reads a Source more than once and expects the same
-// bytes each time.
+// Source is the bytes of a part of an image. *bytes.Reader, *strings.Reader and
+// *io.SectionReader are Sources; wrap an *os.File in the last. [Write] reads a Source
+// more than once and refuses one whose bytes change.
 type Source interface {
 	io.ReaderAt
 	Size() int64
@@ -49,16 +42,24 @@ type Contents struct {
 	Signer *Signer
 }
 
-// Write writes an image of version 4 to w, and returns what Read would of it.
-// Its sections stand as AWS's builder sets them: kernel, command line, metadata,
-// ram disks, signature.
+// Write writes an image of version 4 to w, and returns what [Read] would. The sections
+// are in the order of AWS's builder: kernel, command line, metadata, ram disks,
+// signature.
 //
-// The same contents make the same bytes; for the signature see Signer.Key. The
-// checksum stands in front, so that each Source is read twice, and three times
-// for a signed image; memory doesn't grow with their size.
+// The same contents make the same bytes; for the signature see Signer.Key. Each Source
+// is read twice, since the checksum is in the header, and three times for a signed
+// image. Memory does not grow with their size.
 //
-// Errors are of type *Error. After one, w may hold the beginning of an image.
+// The error is an [*Error]. After one, w may hold the beginning of an image.
 func Write(w io.Writer, c Contents) (*Image, error) {
+	image, err := write(w, c)
+	if err != nil {
+		return nil, named("Write", err)
+	}
+	return image, nil
+}
+
+func write(w io.Writer, c Contents) (*Image, error) {
 	metadata, err := c.check()
 	if err != nil {
 		return nil, err
@@ -96,11 +97,11 @@ func Write(w io.Writer, c Contents) (*Image, error) {
 		signed = m.pcrs()
 		signature, err := c.Signer.sign(signed[attestation.PCRImage])
 		if err != nil {
-			return nil, &Error{Reason: ReasonInvalidContents, Place: "Signer", Offset: -1, Err: err}
+			return nil, failWith(err, ReasonInvalidContents, "Signer", -1, "")
 		}
 		sections = append(sections, newPart(SignatureData, bytes.NewReader(signature)))
 		// A key behind an interface may sign anything: what the reader refuses
-		// isn't written.
+		// is not written.
 		image.Signature, err = verifySignature(signature, signed[attestation.PCRImage], "Signer", -1)
 		if err != nil {
 			return nil, err
@@ -122,7 +123,7 @@ func Write(w io.Writer, c Contents) (*Image, error) {
 
 	raw = header.encode()
 	if _, err := w.Write(raw); err != nil {
-		return nil, &Error{Reason: ReasonWrite, Offset: 0, Err: err}
+		return nil, failWith(err, ReasonWrite, "", 0, "")
 	}
 	written := crc32.NewIEEE()
 	written.Write(raw[:crcOffset])
@@ -186,12 +187,12 @@ func (c *Contents) check() ([]byte, error) {
 	}
 	if c.Signer != nil {
 		if _, err := c.Signer.algorithm(); err != nil {
-			return nil, &Error{Reason: ReasonInvalidContents, Place: "Signer", Offset: -1, Err: err}
+			return nil, failWith(err, ReasonInvalidContents, "Signer", -1, "")
 		}
 	}
 	metadata, err := c.Metadata.encode()
 	if err != nil {
-		return nil, &Error{Reason: ReasonInvalidContents, Place: "Metadata", Offset: -1, Err: err}
+		return nil, failWith(err, ReasonInvalidContents, "Metadata", -1, "")
 	}
 	if len(metadata) > MaxMetadataSize {
 		return nil, invalid("Metadata", "have %d bytes, more than %d", len(metadata), MaxMetadataSize)
@@ -215,17 +216,17 @@ func (i *Image) layOut(sections []part) *header {
 	return h
 }
 
-// emit writes all after the file's header, and measures it if m isn't nil.
+// emit writes all after the file's header, and measures it if m is not nil.
 func emit(w io.Writer, m *measurer, sections []part) error {
 	chunk := make([]byte, chunkSize)
 	for i, s := range sections {
 		if m != nil {
 			if err := m.begin(s.kind); err != nil {
-				return &Error{Reason: ReasonRead, Place: placeOf(i, s.kind), Offset: -1, Err: err}
+				return failWith(err, ReasonRead, placeOf(i, s.kind), -1, "")
 			}
 		}
 		if _, err := w.Write(sectionHeader{Type: s.kind, Size: uint64(s.size)}.encode()); err != nil {
-			return &Error{Reason: ReasonWrite, Place: placeOf(i, s.kind), Offset: -1, Err: err}
+			return failWith(err, ReasonWrite, placeOf(i, s.kind), -1, "")
 		}
 		for done := int64(0); done < s.size; {
 			part := chunk[:min(s.size-done, chunkSize)]
@@ -234,13 +235,13 @@ func emit(w io.Writer, m *measurer, sections []part) error {
 				if err == nil || err == io.EOF {
 					return fail(ReasonSourceChanged, placeOf(i, s.kind), -1, "ends after %d of its %d bytes", done+int64(n), s.size)
 				}
-				return &Error{Reason: ReasonRead, Place: placeOf(i, s.kind), Offset: -1, Err: err}
+				return failWith(err, ReasonRead, placeOf(i, s.kind), -1, "")
 			}
 			if m != nil {
 				m.write(part)
 			}
 			if _, err := w.Write(part); err != nil {
-				return &Error{Reason: ReasonWrite, Place: placeOf(i, s.kind), Offset: -1, Err: err}
+				return failWith(err, ReasonWrite, placeOf(i, s.kind), -1, "")
 			}
 			done += int64(len(part))
 		}

@@ -175,7 +175,7 @@ func TestWriteRefuses(t *testing.T) {
 			test.change(&c)
 			image, err := eif.Write(io.Discard, c)
 			if e := hasReason(t, err, test.reason); !strings.Contains(e.Error(), test.says) {
-				t.Errorf("the error %q doesn't say %q", e, test.says)
+				t.Errorf("the error %q does not say %q", e, test.says)
 			}
 			if image != nil {
 				t.Error("an image beside an error")
@@ -199,7 +199,7 @@ func TestWriteFails(t *testing.T) {
 	for n := range file {
 		_, err := eif.Write(&fullWriter{n}, contents())
 		if e := hasReason(t, err, eif.ReasonWrite); !errors.Is(e, io.ErrShortWrite) {
-			t.Errorf("%v doesn't wrap the writer's error", e)
+			t.Errorf("%v does not wrap the writer's error", e)
 		}
 	}
 }

@@ -1,7 +1,5 @@
-// Package pcr has the value of a platform configuration register, the one type by
-// which every package of this module takes and gives it. It stands alone, so that
-// [github.com/keyvouch/keyvouch/nsm], which reads registers, and
-// [github.com/keyvouch/keyvouch/attestation], which judges them, share it without
-// reaching each other. attestation.PCR is the same type under the name that most
-// programs use.
+// Package pcr defines the value of a platform configuration register. Every package
+// of this module uses it. Package [github.com/keyvouch/keyvouch/nsm] reads registers
+// and package [github.com/keyvouch/keyvouch/attestation] judges them, and neither
+// imports the other. attestation.PCR is an alias of [Value].
 package pcr

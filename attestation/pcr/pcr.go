@@ -13,9 +13,9 @@ import (
 // digest that NSMs use.
 const Size = 48
 
-// Value is the value of a platform configuration register. Its zero value is what a
-// register holds that nothing was measured into. It is a plain array: comparable,
-// and safe for concurrent use as long as nobody writes to it.
+// Value is the value of a platform configuration register. The zero value is that of
+// a register into which nothing was measured. It is comparable, and safe for
+// concurrent reading.
 type Value [Size]byte
 
 // ErrSyntax is wrapped by the errors of [Parse] and of Value's Unmarshal methods.
@@ -38,8 +38,7 @@ func Parse(s string) (Value, error) {
 // key policies use.
 func (v Value) String() string { return hex.EncodeToString(v[:]) }
 
-// Short returns enough digits to recognise a value by, for messages: "all zero", or
-// the first 16 hexadecimal digits and "…".
+// Short returns "all zero", or the first 16 hexadecimal digits and "…", for messages.
 func (v Value) Short() string {
 	if v.IsZero() {
 		return "all zero"
@@ -50,9 +49,8 @@ func (v Value) Short() string {
 // IsZero reports whether nothing was measured into the register.
 func (v Value) IsZero() bool { return v == Value{} }
 
-// UnmarshalJSON reads the hexadecimal form from a JSON string. It refuses null, which
-// would leave a zero value, and most enclaves have registers of that value. The error
-// wraps [ErrSyntax].
+// UnmarshalJSON reads the hexadecimal form from a JSON string. It refuses null, since
+// that would leave a zero, which many registers hold. The error wraps [ErrSyntax].
 func (v *Value) UnmarshalJSON(text []byte) error {
 	var s *string
 	if err := json.Unmarshal(text, &s); err != nil || s == nil {

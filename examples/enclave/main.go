@@ -90,7 +90,7 @@ func logMeasurement(ctx context.Context, logger *slog.Logger, session *nsm.Sessi
 		if err != nil {
 			return err
 		}
-		logger.Info("measured", fmt.Sprintf("PCR%d", index), fmt.Sprintf("%x", pcr.Value))
+		logger.Info("measured", fmt.Sprintf("PCR%d", index), pcr.Value.String())
 	}
 	return nil
 }

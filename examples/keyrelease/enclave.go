@@ -31,10 +31,7 @@ func ownPCRs(ctx context.Context, session *nsm.Session) (map[int]attestation.PCR
 		if err != nil {
 			return nil, err
 		}
-		if len(pcr.Value) != attestation.PCRSize {
-			return nil, fmt.Errorf("PCR%d is %d bytes, not %d", i, len(pcr.Value), attestation.PCRSize)
-		}
-		pcrs[i] = attestation.PCR(pcr.Value)
+		pcrs[i] = pcr.Value
 	}
 	return pcrs, nil
 }

@@ -49,7 +49,7 @@ func startProxy(ctx context.Context, endpoint vsockproxy.Endpoint, target string
 	p := &parent{endpoint: endpoint, tap: &wiretap{Listener: listener}}
 	// The SDK keeps its connection for a next call, which there isn't: don't
 	// wait for it to end.
-	proxy := &vsockproxy.Proxy{Target: target, Allow: allow, DrainTimeout: time.Millisecond}
+	proxy := &vsockproxy.Proxy{Route: vsockproxy.To(target), Allow: allow, DrainTimeout: time.Millisecond}
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
 	go func() { served <- proxy.Serve(ctx, p.tap) }()

@@ -60,9 +60,12 @@ func Line(s string) string {
 
 // Quote returns s in quotes and with escapes, at most its first 32 bytes, and how many
 // there are if it is longer.
-func Quote(s string) string {
-	if len(s) > maxQuoted {
-		return fmt.Sprintf("%q… (%d bytes)", s[:maxQuoted], len(s))
+func Quote(s string) string { return QuoteUpTo(maxQuoted, s) }
+
+// QuoteUpTo is Quote with another bound, in bytes.
+func QuoteUpTo(limit int, s string) string {
+	if len(s) > limit {
+		return fmt.Sprintf("%q… (%d bytes)", s[:limit], len(s))
 	}
 	return fmt.Sprintf("%q", s)
 }

@@ -11,7 +11,7 @@ const (
 	maxShort = 0x7f
 )
 
-// derSignature writes r ‖ s as the ECDSA-Sig-Value of RFC 3279 section 2.2.3.
+// derSignature writes r ‖ s as the ECDSA-Sig-Value of RFC 3279, section 2.2.3.
 func derSignature(signature []byte) []byte {
 	der := make([]byte, 2, 2+2*(2+1+numberSize))
 	for _, number := range [][]byte{signature[:numberSize], signature[numberSize:]} {

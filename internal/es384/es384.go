@@ -1,6 +1,6 @@
 // Package es384 verifies ES384 signatures, ECDSA on P-384 with SHA-384: those of
-// COSE, two numbers of 48 bytes one after the other (RFC 9053 section 2.1), and
-// those of certificates, a DER sequence of the two (RFC 3279 section 2.2.3).
+// COSE, two numbers of 48 bytes one after the other (RFC 9053, section 2.1), and
+// those of certificates, a DER sequence of the two (RFC 3279, section 2.2.3).
 package es384
 
 import (
@@ -17,7 +17,7 @@ const SignatureSize = 2 * numberSize
 const (
 	// numberSize is the size of P-384's numbers in bytes.
 	numberSize = 48
-	// pointSize is the size of an uncompressed point in bytes (SEC 1 section
+	// pointSize is the size of an uncompressed point in bytes (SEC 1, section
 	// 2.3.3).
 	pointSize = 1 + 2*numberSize
 )

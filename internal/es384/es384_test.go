@@ -55,7 +55,7 @@ func signed(t testing.TB, content []byte) (point, signature, der []byte) {
 	}
 	r, s, ok := parseDER(der)
 	if !ok {
-		t.Fatalf("%x doesn't parse", der)
+		t.Fatalf("%x does not parse", der)
 	}
 	return encoded(t, &private.PublicKey), append(padded(r), padded(s)...), der
 }
@@ -145,7 +145,7 @@ func TestOtherPoints(t *testing.T) {
 }
 
 // TestSpecialPoints verifies where the two products of the equation are equal,
-// opposite, or one of them the point at infinity, which formulas that aren't
+// opposite, or one of them the point at infinity, which formulas that are not
 // complete get wrong. With the key d·G and a signature (r, s) over e, they are
 // (e/s)·G and (r·d/s)·G.
 func TestSpecialPoints(t *testing.T) {
@@ -178,7 +178,7 @@ func TestSpecialPoints(t *testing.T) {
 	check(t, "zero digest", d, new(big.Int), r, s, true)
 }
 
-// TestPointBeyondOrder verifies where the point's x isn't below n, so that r is x-n.
+// TestPointBeyondOrder verifies where the point's x is not below n, so that r is x-n.
 func TestPointBeyondOrder(t *testing.T) {
 	for k := int64(1); ; k++ {
 		x := new(big.Int).Add(order, big.NewInt(k))
@@ -201,7 +201,7 @@ func TestPointBeyondOrder(t *testing.T) {
 			t.Error("a valid signature is refused")
 		}
 		if verify(q.Bytes(), digest, x.Bytes(), one) {
-			t.Error("r isn't below n, and is accepted")
+			t.Error("r is not below n, and is accepted")
 		}
 		return
 	}

@@ -12,7 +12,7 @@ import (
 // all to change.
 var order = new(big.Int).Set(elliptic.P384().Params().N)
 
-// verify is the ECDSA verification of FIPS 186-5 section 6.4.2. r and s are
+// verify is the ECDSA verification of FIPS 186-5, section 6.4.2. r and s are
 // big-endian, of any length.
 //
 // It does what crypto/ecdsa does, on the same arithmetic of points: nistec is
@@ -28,7 +28,7 @@ func verify(point []byte, digest [sha512.Size384]byte, r, s []byte) bool {
 	if len(point) != pointSize {
 		return false // SetBytes takes a compressed point too, and that at infinity
 	}
-	q, err := nistec.NewP384Point().SetBytes(point) // refuses what isn't on the curve
+	q, err := nistec.NewP384Point().SetBytes(point) // refuses what is not on the curve
 	if err != nil {
 		return false
 	}

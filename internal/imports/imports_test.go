@@ -19,6 +19,8 @@ const module = "github.com/keyvouch/keyvouch"
 var testSupport = []string{
 	module + "/nsm/nsmtest",
 	module + "/kmsclient/kmstest",
+	module + "/kmsclient/kmstest/internal/envelope",
+	module + "/kmsclient/kmstest/internal/sigv4",
 	module + "/internal/realdoc",
 	module + "/internal/readme",
 	module + "/internal/imports",
@@ -26,34 +28,45 @@ var testSupport = []string{
 	module + "/internal/vectors/generate",
 	module + "/internal/programtest",
 	module + "/internal/testkeys",
+	module + "/vsockproxy/internal/conntest",
 	module + "/internal/testkeys/generate",
 	module + "/internal/e2e",
 	module + "/internal/e2e/guest",
 	module + "/internal/e2e/host",
 }
 
-// may lists, for each production package, the packages of this module that it
-// may reach, directly or not.
+// may lists, for each production package, the packages of this module that it may
+// reach, directly or not, beside what lies below those and below itself in internal.
 var may = map[string][]string{
-	module + "/attestation":               attestationAndBelow[1:],
-	module + "/attestation/pcr":           {module + "/internal/errtext"},
-	module + "/attestation/eif":           attestationAndBelow,
-	module + "/attestation/cmd/attest":    append([]string{module + "/attestation/eif"}, attestationAndBelow...),
-	module + "/nsm":                       {module + "/attestation/pcr", module + "/internal/errtext"},
-	module + "/nsm/boot":                  {module + "/nsm", module + "/vsockproxy", module + "/attestation/pcr", module + "/internal/errtext"},
-	module + "/vsockproxy":                {module + "/internal/errtext"},
-	module + "/internal/cms":              {module + "/internal/errtext"},
-	module + "/internal/errtext":          nil,
-	module + "/internal/es384":            nil,
-	module + "/kmsclient/internal/rsakey": nil,
-	module + "/kmsclient":                 append([]string{module + "/nsm", module + "/internal/cms", module + "/kmsclient/internal/rsakey"}, attestationAndBelow...),
-	module + "/kmsclient/cmd/kmstool": append([]string{module + "/kmsclient", module + "/nsm", module + "/vsockproxy",
-		module + "/internal/cms", module + "/kmsclient/internal/rsakey"}, attestationAndBelow...),
-	module + "/vsockproxy/cmd/vsock-proxy": {module + "/vsockproxy", module + "/internal/errtext"},
+	module + "/attestation":                {module + "/attestation/pcr", module + "/internal/es384", module + "/internal/errtext"},
+	module + "/attestation/pcr":            {module + "/internal/errtext"},
+	module + "/attestation/eif":            attestationAndBelow,
+	module + "/attestation/cmd/attest":     append([]string{module + "/attestation/eif"}, attestationAndBelow...),
+	module + "/nsm":                        {module + "/attestation/pcr", module + "/internal/errtext"},
+	module + "/nsm/boot":                   {module + "/nsm", module + "/vsockproxy", module + "/attestation/pcr", module + "/internal/errtext", module + "/internal/loopback"},
+	module + "/vsockproxy":                 {module + "/internal/errtext", module + "/internal/loopback"},
+	module + "/vsockproxy/allowfile":       {module + "/vsockproxy", module + "/internal/errtext", module + "/internal/loopback"},
+	module + "/vsockproxy/cmd/vsock-proxy": {module + "/vsockproxy", module + "/vsockproxy/allowfile", module + "/internal/errtext", module + "/internal/loopback"},
+	module + "/internal/loopback":          nil,
+	module + "/internal/cms":               {module + "/internal/errtext"},
+	module + "/internal/errtext":           nil,
+	module + "/internal/es384":             nil,
+	module + "/kmsclient":                  append([]string{module + "/nsm", module + "/internal/cms"}, attestationAndBelow...),
+	module + "/kmsclient/cmd/kmstool": append([]string{module + "/kmsclient", module + "/nsm", module + "/vsockproxy", module + "/internal/loopback",
+		module + "/internal/cms"}, attestationAndBelow...),
 }
 
 // attestationAndBelow is the package attestation and what it may reach.
 var attestationAndBelow = []string{module + "/attestation", module + "/attestation/pcr", module + "/internal/es384", module + "/internal/errtext"}
+
+// owner returns the package of this module in whose internal folder path lies, and
+// path itself if it lies in none.
+func owner(path string) string {
+	if root, _, ok := strings.Cut(path, "/internal/"); ok && root != module {
+		return root
+	}
+	return path
+}
 
 type goPackage struct {
 	ImportPath string
@@ -84,21 +97,30 @@ func list(t *testing.T, tags string) []goPackage {
 func TestProductionPackages(t *testing.T) {
 	found := 0
 	for _, p := range list(t, "") {
-		allowed, production := may[p.ImportPath]
-		if !production {
-			if !slices.Contains(testSupport, p.ImportPath) &&
-				!strings.HasPrefix(p.ImportPath, module+"/examples/") {
-				t.Errorf("%s is in neither list of this test: say what it may import", p.ImportPath)
-			}
+		if slices.Contains(testSupport, p.ImportPath) || slices.Contains(testSupport, owner(p.ImportPath)) ||
+			strings.HasPrefix(p.ImportPath, module+"/examples/") {
 			continue
 		}
-		found++
+		above := owner(p.ImportPath)
+		allowed, production := may[above]
+		if !production {
+			t.Errorf("%s is in neither list of this test: say what it may import", p.ImportPath)
+			continue
+		}
+		if above == p.ImportPath {
+			found++
+		}
 		for _, dep := range p.Deps {
-			if strings.HasPrefix(dep, module+"/") && !slices.Contains(allowed, dep) {
-				t.Errorf("%s reaches %s", p.ImportPath, dep)
-			}
-			if dep == "testing" || dep == "net/http/httptest" {
+			switch {
+			case dep == "testing" || dep == "net/http/httptest":
 				t.Errorf("%s reaches %s, which belongs in tests", p.ImportPath, dep)
+			case !strings.HasPrefix(dep, module+"/"):
+			case slices.Contains(testSupport, dep):
+				t.Errorf("%s reaches %s, which belongs in tests", p.ImportPath, dep)
+			case dep == above && above != p.ImportPath:
+				t.Errorf("%s reaches up to %s", p.ImportPath, dep)
+			case owner(dep) != above && !slices.Contains(allowed, owner(dep)):
+				t.Errorf("%s reaches %s", p.ImportPath, dep)
 			}
 		}
 	}
@@ -148,5 +170,25 @@ func TestRecipientKeysAreMade(t *testing.T) {
 		if assigned.Match(source) {
 			t.Errorf("%s assigns to rsakey.Generate, which is for tests", name)
 		}
+	}
+}
+
+// An enclave has no allowlist, and no need of a parser for its file.
+func TestEnclaveProgramsLinkNoYAML(t *testing.T) {
+	enclave := []string{module + "/kmsclient/cmd/kmstool", module + "/examples/enclave", module + "/examples/keyrelease"}
+	found := 0
+	for _, p := range list(t, "") {
+		if !slices.Contains(enclave, p.ImportPath) {
+			continue
+		}
+		found++
+		for _, dep := range p.Deps {
+			if strings.Contains(dep, "yaml") {
+				t.Errorf("%s links %s", p.ImportPath, dep)
+			}
+		}
+	}
+	if found != len(enclave) {
+		t.Errorf("found %d of %d programs", found, len(enclave))
 	}
 }

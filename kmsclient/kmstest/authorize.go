@@ -29,7 +29,7 @@ type caller struct {
 func newCaller(role string, withoutIAM bool) (caller, error) {
 	match := roleARN.FindStringSubmatch(role)
 	if match == nil {
-		return caller{}, optionError("RoleARN %.200q is not an IAM role's ARN, such as arn:aws:iam::111122223333:role/enclave", role)
+		return caller{}, optionError("NewServer", "RoleARN", "%.200q is not an IAM role's ARN, such as arn:aws:iam::111122223333:role/enclave", role)
 	}
 	partition, account, name := match[1], match[2], match[3]
 	return caller{

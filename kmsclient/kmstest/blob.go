@@ -22,12 +22,6 @@ const (
 	blobTagLength   = 16
 	blobHeader      = len(blobMagic) + blobKeyIDLength
 	blobOverhead    = blobHeader + blobNonceLength + blobTagLength
-
-	// maxBlobLength is CiphertextType's limit in the service model, in bytes.
-	maxBlobLength = 6144
-	// maxContextLength bounds an encryption context, all names and values
-	// together, in bytes (KMS Developer Guide, "Encryption context").
-	maxContextLength = 8192
 )
 
 // seal encrypts plaintext, at most maxBlobLength-blobOverhead bytes, under k.

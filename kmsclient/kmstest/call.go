@@ -41,11 +41,6 @@ var recipientOperations = []string{"Decrypt", "DeriveSharedSecret", "GenerateDat
 // grantTokenOperations are the operations with a GrantTokens parameter.
 var grantTokenOperations = []string{"Decrypt", "DeriveSharedSecret", "DescribeKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyWithoutPlaintext", "GetPublicKey"}
 
-const (
-	maxGrantTokens      = 10   // GrantTokenList in the service model
-	maxGrantTokenLength = 8192 // GrantTokenType in the service model
-)
-
 // key resolves the KeyId parameter.
 func (c *call) key() (*key, *apiError) {
 	name, present, failure := c.input.text("KeyId")
@@ -56,7 +51,7 @@ func (c *call) key() (*key, *apiError) {
 		return nil, missingMember("keyId")
 	case name == "":
 		return nil, invalidMember("''", "keyId", "Member must have length greater than or equal to 1")
-	case len(name) > 2048:
+	case len(name) > maxKeyIDLength:
 		return nil, invalidMember("'"+shorten(name)+"'", "keyId", "Member must have length less than or equal to 2048")
 	}
 	return c.server.findKey(name)

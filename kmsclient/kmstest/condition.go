@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/keyvouch/keyvouch/attestation"
 )
 
 // Operator compares a condition key's value with the values of a [Condition]
@@ -93,11 +95,11 @@ type Condition struct {
 
 // PCREquals is the condition that the recipient's PCR has this value: 48 bytes,
 // index 0 to 31. Index 0 is the same as the condition key [ImageSha384].
-func PCREquals(index int, value [48]byte) Condition {
+func PCREquals(index int, value attestation.PCR) Condition {
 	return Condition{
 		Operator: StringEqualsIgnoreCase,
 		Key:      attestationKeyPrefix + "PCR" + strconv.Itoa(index),
-		Values:   []string{hex.EncodeToString(value[:])},
+		Values:   []string{value.String()},
 	}
 }
 

@@ -148,7 +148,7 @@ func TestPCRPatterns(t *testing.T) {
 }
 
 // nitroTPM makes a document as a NitroTPM does.
-func nitroTPM(t testing.TB, device *nsmtest.NSM, publicKey []byte, pcr4 [48]byte) *types.RecipientInfo {
+func nitroTPM(t testing.TB, device *nsmtest.NSM, publicKey []byte, pcr4 attestation.PCR) *types.RecipientInfo {
 	t.Helper()
 	chain, err := device.Chain()
 	if err != nil {

@@ -1,8 +1,8 @@
-// Package kmstest is a stand-in for AWS KMS, for tests of programs that run in
-// an AWS Nitro Enclave, as net/http/httptest is one for web servers.
+// Package kmstest runs a stand-in for AWS KMS in tests of programs for AWS Nitro
+// Enclaves.
 //
-// A [Server] listens on 127.0.0.1, speaks KMS's protocol over real TLS, and
-// releases keys to attested enclaves only, by the key policies of production:
+// A [Server] listens on 127.0.0.1 and speaks KMS's protocol over TLS. It evaluates key
+// policies as KMS does and releases plaintexts to attested enclaves only:
 //
 //	nitro, err := nsmtest.New(nsmtest.Options{Image: image})       // a software NSM
 //	server, err := kmstest.NewServer(kmstest.Options{AttestationRoot: nitro.Root()})
@@ -11,18 +11,17 @@
 //		Policy: kmstest.AllowAttested(kmstest.PCREquals(0, nitro.PCR(0))),
 //	})
 //
-// A client needs three things of it: [Server.Config] with the region, the
-// credentials and the host name, [Server.RootCAs] to trust, and [Server.Addr]
-// to dial, directly or through a proxy. The example shows a plain *kms.Client. For
-// one of package kmsclient see that package's examples: its Options take RootCAs,
-// and a Dial that connects to Addr whatever it is asked for:
+// A client takes the region, the credentials and the host name from [Server.Config],
+// trusts [Server.RootCAs], and dials [Server.Addr] directly or through a proxy. The
+// example shows a plain *kms.Client. The Options of package kmsclient take RootCAs and
+// a Dial that always connects to Addr:
 //
 //	Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 //		return new(net.Dialer).DialContext(ctx, network, server.Addr())
 //	}
 //
-// [Server.Requests] tells afterwards what was asked, with which encryption
-// context and attested as what, and why it was refused.
+// [Server.Requests] returns each request with its encryption context, what its
+// document attests, and why it was refused.
 //
 // # What is real
 //
@@ -54,48 +53,41 @@
 //
 // # Failures
 //
-// [Server.Inject] makes requests to come fail as they do in production: they
-// are throttled, meet an error of the service or of a load balancer, are
-// answered late or never, or lose their connection before or within the answer.
-// Requests says afterwards which of them met a failure, so that a test can count
-// a client's attempts.
+// [Server.Inject] makes later requests fail as they do in production: by throttling,
+// by an error of the service or a load balancer, by a late response or none, or by a
+// connection that ends before or within the response. [Server.Requests] says which
+// requests failed, so a test can count a client's attempts.
 //
 // # Clocks
 //
-// To test a client whose clock is wrong, move the server's: with Options.Clock
-// an hour ahead every client is an hour slow. The signature is then refused, and
-// the SDK, which learns the time from the Date header, tries again with the
-// difference made good. Attestation documents are judged by the same clock, so
-// give it to nsmtest.Options.Clock as well, or see them refused as expired or
-// not yet valid.
+// To test a client whose clock is wrong, move the server's clock. If Options.Clock is
+// an hour ahead, every client is an hour slow. The server refuses the signature, and
+// the SDK learns the time from the Date header and tries again. Attestation documents
+// are judged by the same clock. Give it to nsmtest.Options.Clock too, or they are
+// refused as expired or not yet valid.
 //
 // # Envelopes
 //
-// KMS has encoded CiphertextForRecipient's content in two ways, and a program
-// that opens it by itself must read both: run its tests with each
-// [EnvelopeForm].
+// KMS has encoded the content of CiphertextForRecipient in two ways. Run the tests of a
+// program that parses it with each [EnvelopeForm].
 //
 // # What a policy must not allow
 //
-// A policy protects a key by attestation only if each way to its plaintexts has
-// the condition. These lead around it if a statement without the condition
-// allows them to whoever holds the enclave's credentials, or to anyone else, as
-// they have no Recipient:
+// A policy protects a key by attestation only if every action that leads to its
+// plaintexts has the condition. These actions have no Recipient. They bypass the
+// condition if a statement without it allows them to anyone:
 //
-//   - kms:ReEncryptFrom, also as part of kms:ReEncrypt*: it turns the key's
-//     ciphertexts into ciphertexts of a key of the caller's choice, who then
-//     decrypts those.
-//   - kms:CreateGrant: a grant can allow Decrypt, and its constraints know no
-//     attestation.
-//   - kms:PutKeyPolicy: it replaces the policy.
-//   - kms:* or *, which have all of these, and Decrypt itself.
+//   - kms:ReEncryptFrom, also as part of kms:ReEncrypt*, re-encrypts the key's
+//     ciphertexts under a key of the caller's choice.
+//   - kms:CreateGrant can allow Decrypt, and no grant constraint is about attestation.
+//   - kms:PutKeyPolicy replaces the policy.
+//   - kms:* and * include all of these and Decrypt.
 //
-// The same goes for IAM policies, where a statement for the account lets them
-// decide. [ParsePolicy] cannot know who is meant to administer the key, so it
-// takes such statements, and this server has none of the three operations: a
-// test passes although in KMS the key would be open. Allow them, if at all, to
-// an administrator's role whose credentials never come near the enclave's
-// parent.
+// IAM policies can allow them too, if a statement for the account leaves the decision
+// to IAM. [ParsePolicy] accepts such statements, because it does not know who
+// administers the key. The server has none of these operations, so a test passes
+// although the key is open in KMS. Allow them only to an administrator's role whose
+// credentials never reach the enclave's parent.
 //
 // # What is simplified
 //
@@ -123,18 +115,19 @@
 //
 // # Errors
 //
-// No exception of KMS's service model is about attestation. A policy that does
-// not match the PCRs is an AccessDeniedException with KMS's text. What KMS
-// answers to a document it cannot verify (wrong root, expired, damaged, no
-// RSA key) is not published; here it is a ValidationException with the text
-// "The attestation document in the request is not valid: " and the reason.
-// That code and text are this package's reading: do not build on them.
+// KMS's service model has no exception about attestation. If the PCRs do not match the
+// policy, the response is an AccessDeniedException with KMS's text. KMS's response to a
+// document that does not verify (wrong root, expired, damaged, no RSA key) is not
+// published. The server sends a ValidationException with the text "The attestation
+// document in the request is not valid: " and the reason. Do not rely on either.
 //
-// Debug mode: an enclave in debug mode has zero PCRs. As in KMS, its document
-// verifies, and a policy that asks for zeros allows it.
+// An enclave in debug mode has zero PCRs. As in KMS, its document verifies, and a
+// policy that asks for zeros allows it.
+//
+// The functions of this package return an [*Error] with a [Reason].
 //
 // # Safety
 //
-// The zero value of Options refuses every Recipient, and no option accepts
-// documents unverified. Nothing but tests should import this package.
+// The zero value of [Options] refuses every Recipient, and no option accepts
+// unverified documents. Only tests should import this package.
 package kmstest

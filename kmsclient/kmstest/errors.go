@@ -3,45 +3,56 @@ package kmstest
 import (
 	"fmt"
 	"net/http"
+
+	"github.com/keyvouch/keyvouch/internal/errtext"
 )
 
-// Reason says which rule an [Error] broke. The strings are stable.
+// Reason says which rule an [Error] broke. The strings are stable. A Reason is an
+// error: errors.Is(err, kmstest.ReasonUnknownKey) holds for an Error with that Reason.
 type Reason string
 
+// Error returns the reason's string.
+func (r Reason) Error() string { return string(r) }
+
 const (
-	// InvalidOption: a field of [Options], [KeyOptions] or [Fault] has a value
-	// the server cannot work with.
-	InvalidOption Reason = "invalid-option"
-	// InvalidPolicy: a key policy is malformed, or uses a part of the policy
+	// ReasonInvalidOptions: a field of [Options], [KeyOptions] or [Fault], or an
+	// alias, has a value that the server refuses.
+	ReasonInvalidOptions Reason = "invalid-options"
+	// ReasonInvalidPolicy: a key policy is malformed, or uses a part of the policy
 	// language that this package does not evaluate.
-	InvalidPolicy Reason = "invalid-policy"
-	// UnknownKey: no key of the server has that identifier.
-	UnknownKey Reason = "unknown-key"
-	// ListenFailed: the server could not listen on 127.0.0.1.
-	ListenFailed Reason = "listen-failed"
+	ReasonInvalidPolicy Reason = "invalid-policy"
+	// ReasonUnknownKey: no key of the server has that identifier.
+	ReasonUnknownKey Reason = "unknown-key"
+	// ReasonListen: the server cannot listen on 127.0.0.1.
+	ReasonListen Reason = "listen-failed"
 )
 
-// Error is the error type of this package's functions. What the server answers
-// to a client is not an Error: it is KMS's own error on the wire.
+// Error is the error of this package's functions. The errors that the server sends
+// to clients are KMS's own and are not of this type.
 type Error struct {
+	Op     string // the function or method, such as "CreateKey"
 	Reason Reason
+	Field  string // the field of the options or the policy's statement, if one is at fault
 	Detail string
 	Err    error // the cause, or nil
 }
 
+// Error returns "kmstest: Op: reason: field: detail: cause" without the empty parts.
 func (e *Error) Error() string {
-	text := "kmstest: " + string(e.Reason) + ": " + e.Detail
-	if e.Err != nil {
-		text += ": " + e.Err.Error()
-	}
-	return text
+	return errtext.Join("kmstest", e.Op, string(e.Reason), e.Field, e.Detail, e.Err)
 }
 
 // Unwrap returns the cause, or nil.
 func (e *Error) Unwrap() error { return e.Err }
 
-func optionError(format string, args ...any) *Error {
-	return &Error{Reason: InvalidOption, Detail: fmt.Sprintf(format, args...)}
+// Is reports whether target is the error's Reason.
+func (e *Error) Is(target error) bool {
+	reason, ok := target.(Reason)
+	return ok && reason == e.Reason
+}
+
+func optionError(op, field, format string, args ...any) *Error {
+	return &Error{Op: op, Reason: ReasonInvalidOptions, Field: field, Detail: fmt.Sprintf(format, args...)}
 }
 
 // apiError is an error as KMS puts it on the wire.
@@ -75,28 +86,23 @@ func (e *apiError) body() map[string]string {
 }
 
 const (
-	codeAccessDenied        = "AccessDeniedException"
-	codeDependencyTimeout   = "DependencyTimeoutException"
-	codeDisabled            = "DisabledException"
-	codeDryRun              = "DryRunOperationException"
-	codeExpiredToken        = "ExpiredTokenException"
-	codeIncompleteSignature = "IncompleteSignatureException"
-	codeIncorrectKey        = "IncorrectKeyException"
-	codeInternal            = "KMSInternalException"
-	codeInvalidCiphertext   = "InvalidCiphertextException"
-	codeInvalidKeyUsage     = "InvalidKeyUsageException"
-	codeInvalidSignature    = "InvalidSignatureException"
-	codeKeyUnavailable      = "KeyUnavailableException"
-	codeMissingToken        = "MissingAuthenticationTokenException"
-	codeNotFound            = "NotFoundException"
-	codeSerialization       = "SerializationException"
-	codeThrottling          = "ThrottlingException"
-	codeTooLarge            = "RequestEntityTooLargeException"
-	codeUnavailable         = "ServiceUnavailable"
-	codeUnknownOperation    = "UnknownOperationException"
-	codeUnrecognizedClient  = "UnrecognizedClientException"
-	codeUnsupported         = "UnsupportedOperationException"
-	codeValidation          = "ValidationException"
+	codeAccessDenied      = "AccessDeniedException"
+	codeDependencyTimeout = "DependencyTimeoutException"
+	codeDisabled          = "DisabledException"
+	codeDryRun            = "DryRunOperationException"
+	codeIncorrectKey      = "IncorrectKeyException"
+	codeInternal          = "KMSInternalException"
+	codeInvalidCiphertext = "InvalidCiphertextException"
+	codeInvalidKeyUsage   = "InvalidKeyUsageException"
+	codeKeyUnavailable    = "KeyUnavailableException"
+	codeNotFound          = "NotFoundException"
+	codeSerialization     = "SerializationException"
+	codeThrottling        = "ThrottlingException"
+	codeTooLarge          = "RequestEntityTooLargeException"
+	codeUnavailable       = "ServiceUnavailable"
+	codeUnknownOperation  = "UnknownOperationException"
+	codeUnsupported       = "UnsupportedOperationException"
+	codeValidation        = "ValidationException"
 )
 
 func newAPIError(code, format string, args ...any) *apiError {

@@ -98,7 +98,7 @@ func ExampleServer_Inject() {
 	client := kms.NewFromConfig(server.Config(), func(o *kms.Options) {
 		o.HTTPClient = server.Client()
 		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
-			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil }) // tests don't wait
+			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil }) // tests do not wait
 		})
 	})
 	out, err := client.GenerateRandom(context.Background(), &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(32)})
@@ -184,5 +184,5 @@ func ExampleParsePolicy() {
 	}`))
 	fmt.Println(policy, err)
 	// Output:
-	// <nil> kmstest: invalid-policy: statement 0: condition key "kms:RecipientAttestation:PCR0": value "EXAMPLE" is not a PCR in hexadecimal, 96 digits; it can never match
+	// <nil> kmstest: ParsePolicy: invalid-policy: statement 0: condition key "kms:RecipientAttestation:PCR0": value "EXAMPLE" is not a PCR in hexadecimal, 96 digits; it can never match
 }

@@ -82,13 +82,12 @@ type Fault struct {
 //
 //	err := server.Inject(kmstest.Fault{Operation: "Decrypt", Times: 2, Failure: kmstest.Throttling})
 //
-// A request has at most one fault: the first injected of those that fit and are
-// not used up. Only a request for an operation, well-formed and signed by a
-// clock the server agrees with, uses one up; a failure with an answer of its own
-// then comes before everything else, be it that the key does not exist.
-// [Request].Fault tells which requests had one.
+// A request meets at most one fault: the first injected that fits and is not used up.
+// Only well-formed requests with a valid signature use faults up. A failure with a
+// response of its own comes before everything else, even before the key is looked up.
+// [Request].Fault says which requests met one.
 //
-// The error is an *[Error] with the reason InvalidOption.
+// The error is an [*Error] with [ReasonInvalidOptions].
 func (s *Server) Inject(fault Fault) error {
 	if fault.Failure == "" {
 		fault.Failure = Delayed
@@ -97,18 +96,18 @@ func (s *Server) Inject(fault Fault) error {
 		fault.Times = 1
 	}
 	if _, known := failures[fault.Failure]; !known {
-		return optionError("Failure %.100q is none of %v", fault.Failure, slices.Sorted(maps.Keys(failures)))
+		return optionError("Inject", "Failure", "%.100q is none of %v", fault.Failure, slices.Sorted(maps.Keys(failures)))
 	}
 	if _, known := operations[fault.Operation]; !known && fault.Operation != "" {
-		return optionError("Operation %.100q is none of %v", fault.Operation, slices.Sorted(maps.Keys(operations)))
+		return optionError("Inject", "Operation", "%.100q is none of %v", fault.Operation, slices.Sorted(maps.Keys(operations)))
 	}
 	switch {
 	case fault.Times < 0:
-		return optionError("Times is %d; it must not be negative", fault.Times)
+		return optionError("Inject", "Times", "%d; it must not be negative", fault.Times)
 	case fault.Delay < 0:
-		return optionError("Delay is %v; it must not be negative", fault.Delay)
+		return optionError("Inject", "Delay", "%v; it must not be negative", fault.Delay)
 	case fault.Failure == Delayed && fault.Delay == 0:
-		return optionError("the fault has neither a Failure nor a Delay")
+		return optionError("Inject", "", "the fault has neither a Failure nor a Delay")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -149,7 +149,7 @@ func TestClearFaults(t *testing.T) {
 	}
 }
 
-// What isn't KMS's to throttle uses up no fault.
+// What is not KMS's to throttle uses up no fault.
 func TestUnsignedRequestsMeetNoFault(t *testing.T) {
 	server := newServer(t, kmstest.Options{})
 	inject(t, server, kmstest.Fault{Failure: kmstest.Throttling})
@@ -239,13 +239,13 @@ func TestInjectRefuses(t *testing.T) {
 		"no delay":       {kmstest.Fault{Failure: kmstest.Delayed}, "neither a Failure nor a Delay"},
 		"failure":        {kmstest.Fault{Failure: "ThrottlingException"}, `Failure "ThrottlingException" is none of [cut-before-header cut-in-body`},
 		"operation":      {kmstest.Fault{Operation: "decrypt", Failure: kmstest.Internal}, `Operation "decrypt" is none of [Decrypt`},
-		"negative times": {kmstest.Fault{Times: -1, Failure: kmstest.Internal}, "Times is -1"},
-		"negative delay": {kmstest.Fault{Delay: -1, Failure: kmstest.Internal}, "Delay is -1ns"},
+		"negative times": {kmstest.Fault{Times: -1, Failure: kmstest.Internal}, "Times -1"},
+		"negative delay": {kmstest.Fault{Delay: -1, Failure: kmstest.Internal}, "Delay -1ns"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := server.Inject(test.fault)
 			var e *kmstest.Error
-			if !errors.As(err, &e) || e.Reason != kmstest.InvalidOption || !strings.Contains(e.Detail, test.detail) {
+			if !errors.As(err, &e) || e.Reason != kmstest.ReasonInvalidOptions || !errors.Is(err, kmstest.ReasonInvalidOptions) || e.Op != "Inject" || !strings.Contains(e.Field+" "+e.Detail, test.detail) {
 				t.Errorf("error is %v", err)
 			}
 		})

@@ -10,10 +10,6 @@ import (
 	"strings"
 )
 
-// maxJSONDepth bounds the nesting of a request body and of a key policy. The
-// deepest real one, a policy, has five levels.
-const maxJSONDepth = 16
-
 // object is a JSON object with exact, unique member names. encoding/json
 // matches struct fields without regard to case and lets the last duplicate
 // win; KMS and IAM do neither, so requests and policies are read as trees.

@@ -12,7 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/keyvouch/keyvouch/kmsclient/internal/rsakey"
 )
 
 // KeyOptions describes a key for CreateKey. The zero value is a symmetric
@@ -65,17 +68,17 @@ var (
 )
 
 // CreateKey makes a key and returns its ARN. The key lives in memory, as long
-// as the server. The error is an *[Error]: InvalidOption or InvalidPolicy.
+// as the server. The error is an *[Error]: ReasonInvalidOptions or ReasonInvalidPolicy.
 func (s *Server) CreateKey(options KeyOptions) (arn string, err error) {
 	policy := defaultPolicy(s.caller.account)
 	if options.Policy != nil {
 		policy = options.Policy.clone()
-		if err := policy.check(); err != nil {
+		if err := policy.check("CreateKey"); err != nil {
 			return "", err
 		}
 	}
 	if options.Alias != "" {
-		if err := checkAlias(options.Alias); err != nil {
+		if err := checkAlias("CreateKey", options.Alias); err != nil {
 			return "", err
 		}
 	}
@@ -95,21 +98,21 @@ func (s *Server) CreateKey(options KeyOptions) (arn string, err error) {
 		k.agreement, err = curve.GenerateKey(rand.Reader)
 	} else if bits, ok := rsaBits[options.Spec]; ok {
 		k.spec = options.Spec
-		k.rsa, err = rsa.GenerateKey(rand.Reader, bits)
+		k.rsa, err = rsakey.Generate(bits)
 	} else if options.Spec == "" || options.Spec == k.spec {
 		k.aead, err = newAEAD()
 	} else {
-		return "", optionError("Spec %.100q is not supported; supported are SYMMETRIC_DEFAULT, RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384 and ECC_NIST_P521", options.Spec)
+		return "", optionError("CreateKey", "Spec", "%.100q is not supported; supported are SYMMETRIC_DEFAULT, RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384 and ECC_NIST_P521", options.Spec)
 	}
 	if err != nil {
-		return "", &Error{Reason: InvalidOption, Detail: "making the key", Err: err}
+		return "", &Error{Op: "CreateKey", Reason: ReasonInvalidOptions, Field: "Spec", Detail: "making the key", Err: err}
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if options.Alias != "" {
 		if _, taken := s.aliases[options.Alias]; taken {
-			return "", optionError("Alias %q is another key's", options.Alias)
+			return "", optionError("CreateKey", "Alias", "%q is another key's", options.Alias)
 		}
 		s.aliases[options.Alias] = k
 	}
@@ -120,15 +123,15 @@ func (s *Server) CreateKey(options KeyOptions) (arn string, err error) {
 // SetAlias makes an alias, such as "alias/orders", another name for the key,
 // given by its ID, ARN or another alias, and takes it from the key that has it:
 // as CreateAlias and UpdateAlias do. Requests from now on find the new key, and
-// are answered with its ARN. The error is an *[Error], InvalidOption or
-// UnknownKey.
+// are answered with its ARN. The error is an *[Error], ReasonInvalidOptions or
+// ReasonUnknownKey.
 func (s *Server) SetAlias(alias, keyID string) error {
-	if err := checkAlias(alias); err != nil {
+	if err := checkAlias("SetAlias", alias); err != nil {
 		return err
 	}
 	k, failure := s.findKey(keyID)
 	if failure != nil {
-		return &Error{Reason: UnknownKey, Detail: failure.message}
+		return &Error{Op: "SetAlias", Reason: ReasonUnknownKey, Detail: failure.message}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,19 +140,19 @@ func (s *Server) SetAlias(alias, keyID string) error {
 }
 
 // checkAlias leaves alias/aws/ to AWS's own keys, as KMS does.
-func checkAlias(alias string) error {
+func checkAlias(op, alias string) error {
 	if !aliasForm.MatchString(alias) || strings.HasPrefix(alias, "alias/aws/") {
-		return optionError("Alias %.300q is not alias/ and a name of letters, digits and /_-, or begins with alias/aws/", alias)
+		return optionError(op, "Alias", "%.300q is not alias/ and a name of letters, digits and /_-, or begins with alias/aws/", alias)
 	}
 	return nil
 }
 
 // SetKeyEnabled enables or disables a key, given by its ID, ARN or alias. The
-// error is an *[Error], UnknownKey.
+// error is an *[Error], ReasonUnknownKey.
 func (s *Server) SetKeyEnabled(keyID string, enabled bool) error {
 	k, failure := s.findKey(keyID)
 	if failure != nil {
-		return &Error{Reason: UnknownKey, Detail: failure.message}
+		return &Error{Op: "SetKeyEnabled", Reason: ReasonUnknownKey, Detail: failure.message}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,7 +221,7 @@ func newAEAD() (cipher.AEAD, error) {
 func newUUID() string {
 	var b [16]byte
 	rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40 // version 4 (RFC 9562 section 5.4)
+	b[6] = b[6]&0x0f | 0x40 // version 4 (RFC 9562, section 5.4)
 	b[8] = b[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
@@ -227,4 +230,13 @@ func randomHex(size int) string {
 	b := make([]byte, size)
 	rand.Read(b)
 	return hex.EncodeToString(b)
+}
+
+// madeUpCredentials are the access key pair of a server that was given none.
+func madeUpCredentials() aws.Credentials {
+	return aws.Credentials{
+		AccessKeyID:     "AKIA" + strings.ToUpper(randomHex(8)),
+		SecretAccessKey: randomHex(20),
+		Source:          "kmstest",
+	}
 }

@@ -239,10 +239,10 @@ func TestSetAlias(t *testing.T) {
 		alias, keyID string
 		reason       kmstest.Reason
 	}{
-		"form":    {"orders", first, kmstest.InvalidOption},
-		"of AWS":  {"alias/aws/ebs", first, kmstest.InvalidOption},
-		"no key":  {"alias/orders", "alias/none", kmstest.UnknownKey},
-		"no name": {"alias/orders", "", kmstest.UnknownKey},
+		"form":    {"orders", first, kmstest.ReasonInvalidOptions},
+		"of AWS":  {"alias/aws/ebs", first, kmstest.ReasonInvalidOptions},
+		"no key":  {"alias/orders", "alias/none", kmstest.ReasonUnknownKey},
+		"no name": {"alias/orders", "", kmstest.ReasonUnknownKey},
 	} {
 		var e *kmstest.Error
 		if err := server.SetAlias(test.alias, test.keyID); !errors.As(err, &e) || e.Reason != test.reason {

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/keyvouch/keyvouch/kmsclient/kmstest/internal/envelope"
+	"github.com/keyvouch/keyvouch/kmsclient/kmstest/internal/sigv4"
 )
 
 const (
@@ -57,11 +60,22 @@ type Options struct {
 	Clock func() time.Time
 }
 
+// EnvelopeForm is how the encrypted content of CiphertextForRecipient is encoded.
+// KMS has sent both forms, so a client must read both.
+type EnvelopeForm int
+
+const (
+	// EnvelopeChunked is a constructed [0] of indefinite length that holds octet
+	// strings of at most 1000 bytes.
+	EnvelopeChunked = EnvelopeForm(envelope.Chunked)
+	// EnvelopePrimitive is one primitive [0] with a definite length.
+	EnvelopePrimitive = EnvelopeForm(envelope.Primitive)
+)
+
 // newServer makes the server without its network side.
 func newServer(options Options) (*Server, error) {
 	s := &Server{
 		region:       options.Region,
-		credentials:  options.Credentials,
 		envelopeForm: options.EnvelopeForm,
 		clock:        options.Clock,
 		keys:         map[string]*key{},
@@ -71,20 +85,22 @@ func newServer(options Options) (*Server, error) {
 		s.region = defaultRegion
 	}
 	if !regionForm.MatchString(s.region) {
-		return nil, optionError("Region %.100q is not a region, such as eu-central-1", s.region)
+		return nil, optionError("NewServer", "Region", "%.100q is not a region, such as eu-central-1", s.region)
 	}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
 	if s.envelopeForm != EnvelopeChunked && s.envelopeForm != EnvelopePrimitive {
-		return nil, optionError("EnvelopeForm %d is neither EnvelopeChunked nor EnvelopePrimitive", s.envelopeForm)
+		return nil, optionError("NewServer", "EnvelopeForm", "%d is neither EnvelopeChunked nor EnvelopePrimitive", s.envelopeForm)
 	}
-	if s.credentials == (aws.Credentials{}) {
-		s.credentials = madeUpCredentials()
+	credentials := options.Credentials
+	if credentials == (aws.Credentials{}) {
+		credentials = madeUpCredentials()
 	}
-	if s.credentials.AccessKeyID == "" || s.credentials.SecretAccessKey == "" {
-		return nil, optionError("Credentials has no access key ID or no secret access key")
+	if credentials.AccessKeyID == "" || credentials.SecretAccessKey == "" {
+		return nil, optionError("NewServer", "Credentials", "no access key ID or no secret access key")
 	}
+	s.signatures = sigv4.Verifier{Region: s.region, Credentials: credentials}
 	role := options.RoleARN
 	if role == "" {
 		role = "arn:" + partition(s.region) + ":" + defaultRole
@@ -95,7 +111,7 @@ func newServer(options Options) (*Server, error) {
 	}
 	if options.AttestationRoot != nil {
 		if s.verifiers, err = newRecipientVerifiers(options.AttestationRoot, s.clock); err != nil {
-			return nil, &Error{Reason: InvalidOption, Detail: "AttestationRoot", Err: err}
+			return nil, &Error{Op: "NewServer", Reason: ReasonInvalidOptions, Field: "AttestationRoot", Err: err}
 		}
 	}
 	return s, nil

@@ -83,19 +83,19 @@ func (p *Policy) clone() *Policy {
 	return copied
 }
 
-func policyError(format string, args ...any) *Error {
-	return &Error{Reason: InvalidPolicy, Detail: fmt.Sprintf(format, args...)}
+func policyError(op, field, format string, args ...any) *Error {
+	return &Error{Op: op, Reason: ReasonInvalidPolicy, Field: field, Detail: fmt.Sprintf(format, args...)}
 }
 
 // check refuses everything this package would not evaluate as KMS does: better
 // no key than a key whose policy means something else than in production.
-func (p *Policy) check() error {
+func (p *Policy) check(op string) error {
 	if len(p.Statements) == 0 {
-		return policyError("the policy has no statement")
+		return policyError(op, "", "the policy has no statement")
 	}
 	for i, statement := range p.Statements {
 		if err := statement.check(); err != nil {
-			return policyError("statement %s: %s", statement.name(i), err)
+			return policyError(op, "statement "+statement.name(i), "%s", err)
 		}
 	}
 	return nil

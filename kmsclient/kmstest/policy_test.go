@@ -145,13 +145,13 @@ func TestParsePolicyRefusals(t *testing.T) {
 		"duplicate member":   {statement(head + `,"Effect":"Deny"`), `"Effect" appears twice`},
 		"deep":               {strings.Repeat(`{"a":`, 1000), "levels of nesting"},
 		"too long":           {statement(head) + strings.Repeat(" ", kmstest.MaxPolicySize), "the limit is 32768"},
-		"no version":         {`{"Statement":[{` + head + `}]}`, `Version must be "2012-10-17"`},
-		"old version":        {strings.Replace(statement(head), "2012", "2008", 1), `Version must be "2012-10-17"`},
+		"no version":         {`{"Statement":[{` + head + `}]}`, `Version: must be "2012-10-17"`},
+		"old version":        {strings.Replace(statement(head), "2012", "2008", 1), `Version: must be "2012-10-17"`},
 		"no statement":       {`{"Version":"2012-10-17"}`, "statement 0: it is not a JSON object"},
 		"empty statements":   {`{"Version":"2012-10-17","Statement":[]}`, "has no statement"},
 		"other member":       {`{"Version":"2012-10-17","Statements":[]}`, `"Statements" is not supported`},
 		"case of a member":   {strings.Replace(statement(head), `"Effect"`, `"effect"`, 1), `"effect" is not supported`},
-		"Id":                 {`{"Version":"2012-10-17","Id":1,"Statement":[{` + head + `}]}`, "Id is not a string"},
+		"Id":                 {`{"Version":"2012-10-17","Id":1,"Statement":[{` + head + `}]}`, "Id: not a string"},
 		"Sid":                {`{"Version":"2012-10-17","Statement":[{"Sid":1,` + head + `}]}`, "Sid is not a string"},
 		"no effect":          {statement(`"Principal":"*","Action":"kms:*","Resource":"*"`), `statement "S": the Effect is not a string`},
 		"other effect":       {strings.Replace(statement(head), "Allow", "allow", 1), `the Effect is "allow"`},
@@ -199,10 +199,10 @@ func TestParsePolicyRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			policy, err := kmstest.ParsePolicy([]byte(test.document))
 			var e *kmstest.Error
-			if policy != nil || !errors.As(err, &e) || e.Reason != kmstest.InvalidPolicy {
+			if policy != nil || !errors.As(err, &e) || e.Reason != kmstest.ReasonInvalidPolicy || !errors.Is(err, kmstest.ReasonInvalidPolicy) || e.Op != "ParsePolicy" {
 				t.Fatalf("got %+v, %v", policy, err)
 			}
-			if !strings.Contains(e.Detail, test.detail) {
+			if !strings.Contains(strings.TrimPrefix(e.Field+": "+e.Detail, ": "), test.detail) {
 				t.Errorf("detail is %q, want %q", e.Detail, test.detail)
 			}
 		})

@@ -6,10 +6,6 @@ import (
 	"slices"
 )
 
-// MaxPolicySize is the longest key policy document ParsePolicy reads, in
-// bytes: the limit of KMS (KMS Developer Guide, "Resource quotas").
-const MaxPolicySize = 32768
-
 const policyVersion = "2012-10-17"
 
 // ParsePolicy reads a key policy as KMS takes it, so that a test can use the
@@ -19,27 +15,27 @@ const policyVersion = "2012-10-17"
 // ("*" or AWS), Action, Resource ("*") and Condition with the operators and
 // condition keys of [Condition]. Anything else, such as NotAction, a Service
 // principal or another condition key, is an *[Error] with the reason
-// [InvalidPolicy] that names what is not supported: a statement that was
+// [ReasonInvalidPolicy] that names what is not supported: a statement that was
 // skipped would make the key's policy another than KMS's. So is a Condition that
 // is there but holds no condition (null, {} or {"StringEquals": {}}). What it
-// takes isn't thereby safe: see "What a policy must not allow" in the package's
+// takes is not thereby safe: see "What a policy must not allow" in the package's
 // documentation.
 func ParsePolicy(document []byte) (*Policy, error) {
 	if len(document) > MaxPolicySize {
-		return nil, policyError("the document has %d bytes, the limit is %d", len(document), MaxPolicySize)
+		return nil, policyError("ParsePolicy", "", "the document has %d bytes, the limit is %d", len(document), MaxPolicySize)
 	}
 	members, err := parseObject(document)
 	if err != nil {
-		return nil, policyError("the document is not valid JSON: %v", err)
+		return nil, policyError("ParsePolicy", "", "the document is not valid JSON: %v", err)
 	}
 	if err := only(members, "Version", "Id", "Statement"); err != nil {
-		return nil, policyError("%v", err)
+		return nil, policyError("ParsePolicy", "", "%v", err)
 	}
 	if _, ok := members["Id"].(string); members["Id"] != nil && !ok {
-		return nil, policyError("Id is not a string")
+		return nil, policyError("ParsePolicy", "Id", "not a string")
 	}
 	if version, ok := members["Version"].(string); !ok || version != policyVersion {
-		return nil, policyError("Version must be %q", policyVersion)
+		return nil, policyError("ParsePolicy", "Version", "must be %q", policyVersion)
 	}
 	list, ok := members["Statement"].([]any)
 	if !ok {
@@ -49,11 +45,11 @@ func ParsePolicy(document []byte) (*Policy, error) {
 	for i, element := range list {
 		statement, err := parseStatement(element)
 		if err != nil {
-			return nil, policyError("statement %s: %v", statement.name(i), err)
+			return nil, policyError("ParsePolicy", "statement "+statement.name(i), "%v", err)
 		}
 		policy.Statements = append(policy.Statements, statement)
 	}
-	if err := policy.check(); err != nil {
+	if err := policy.check("ParsePolicy"); err != nil {
 		return nil, err
 	}
 	return policy, nil

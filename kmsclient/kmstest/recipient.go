@@ -3,7 +3,6 @@ package kmstest
 import (
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"strconv"
 	"time"
@@ -11,15 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/keyvouch/keyvouch/attestation"
-)
-
-const (
-	// maxDocumentLength is the limit of RecipientInfo.AttestationDocument in
-	// the service model, in bytes.
-	maxDocumentLength = 262144
-	// maxDocumentAge is the life of the certificate that signs a document. KMS
-	// states no other limit.
-	maxDocumentAge = 3 * time.Hour
+	"github.com/keyvouch/keyvouch/kmsclient/kmstest/internal/envelope"
 )
 
 var errEnvelopeTooLong = errors.New("CiphertextForRecipient too long")
@@ -39,7 +30,7 @@ func (r *recipient) addMeasurements(keys conditionKeys) {
 		name = attestationKeyPrefix + "NitroTPMPCR"
 	}
 	for index, value := range r.claims.PCRs {
-		text := hex.EncodeToString(value[:])
+		text := value.String()
 		keys.add(name+strconv.Itoa(index), text)
 		if index == 0 && r.claims.Platform == attestation.PlatformEnclave {
 			keys.add(ImageSha384, text)
@@ -140,14 +131,14 @@ func (c *call) deliver(answer map[string]any, plaintextName string, plaintext []
 		answer[plaintextName] = plaintext
 		return nil
 	}
-	envelope, err := sealEnvelope(plaintext, c.recipient.key, c.recipient.claims.PublicKey, c.server.envelopeForm)
+	sealed, err := envelope.Seal(plaintext, c.recipient.key, c.recipient.claims.PublicKey, envelope.Form(c.server.envelopeForm))
 	if err != nil {
 		return invalidDocument("public_key cannot encrypt: " + err.Error())
 	}
-	if len(envelope) > maxEnvelopeLength {
+	if len(sealed) > maxEnvelopeLength {
 		return internalError("sealing for the recipient", errEnvelopeTooLong)
 	}
-	answer["CiphertextForRecipient"] = envelope
+	answer["CiphertextForRecipient"] = sealed
 	// KMS names the key material in its answer only without a recipient.
 	delete(answer, "KeyMaterialId")
 	return nil

@@ -19,13 +19,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/keyvouch/keyvouch/internal/cms"
+	"github.com/keyvouch/keyvouch/internal/testkeys"
 	"github.com/keyvouch/keyvouch/kmsclient/kmstest"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
 )
 
 // testKey is one RSA key for the whole test binary: making one takes a while.
-var sharedKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+var sharedKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return testkeys.Next(2048) })
 
 func testKey(t testing.TB) *rsa.PrivateKey {
 	t.Helper()
@@ -186,7 +187,7 @@ func TestRecipientKeySizes(t *testing.T) {
 		if testing.Short() && bits == 4096 {
 			continue
 		}
-		key, err := rsa.GenerateKey(rand.Reader, bits)
+		key, err := testkeys.Next(bits)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -303,8 +304,8 @@ func TestRecipientIsVerified(t *testing.T) {
 		"just before 3 h":      {recipient: good, later: 3*time.Hour - time.Minute},
 		"expired":              {good, 3*time.Hour + time.Minute, invalid},
 		"from the future":      {good, -10 * time.Minute, invalid},
-		"foreign root":         {attest(t, foreign, spki), 0, invalid + "attestation: untrusted-root"},
-		"changed byte":         {changed(func(r *types.RecipientInfo) { r.AttestationDocument[len(r.AttestationDocument)-1] ^= 1 }), 0, invalid + "attestation: signature"},
+		"foreign root":         {attest(t, foreign, spki), 0, invalid + "attestation: Verify: untrusted-root"},
+		"changed byte":         {changed(func(r *types.RecipientInfo) { r.AttestationDocument[len(r.AttestationDocument)-1] ^= 1 }), 0, invalid + "attestation: Verify: signature"},
 		"truncated":            {changed(func(r *types.RecipientInfo) { r.AttestationDocument = r.AttestationDocument[:100] }), 0, invalid},
 		"trailing byte":        {changed(func(r *types.RecipientInfo) { r.AttestationDocument = append(r.AttestationDocument, 0) }), 0, invalid},
 		"no public key":        {attest(t, device, nil), 0, invalid + "public_key is absent"},

@@ -7,9 +7,6 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 )
 
-// MaxRecordedRequests is how many requests Requests remembers: the last.
-const MaxRecordedRequests = 1024
-
 // Request is what the server remembers of a request, for a test to look at. It
 // holds no plaintext, no credential, and of a document only what it says.
 type Request struct {
@@ -110,9 +107,8 @@ func (s *Server) record(c *call, requestID string, failure *apiError) {
 
 // shorten bounds what a message or a record repeats of a request.
 func shorten(text string) string {
-	const limit = 2048 // KeyId's in the service model
-	if len(text) > limit {
-		return text[:limit]
+	if len(text) > maxKeyIDLength {
+		return text[:maxKeyIDLength]
 	}
 	return text
 }

@@ -14,13 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/keyvouch/keyvouch/attestation"
-)
-
-const (
-	// maxHeader bounds a request's header, in bytes.
-	maxHeader = 64 << 10
-	// writeTimeout bounds an answer: an RSA_4096 key pair takes seconds.
-	writeTimeout = time.Minute
+	"github.com/keyvouch/keyvouch/kmsclient/kmstest/internal/sigv4"
 )
 
 // Server is a stand-in for AWS KMS on a port of 127.0.0.1. It is safe for
@@ -28,7 +22,7 @@ const (
 type Server struct {
 	region       string
 	hostName     string
-	credentials  aws.Credentials
+	signatures   sigv4.Verifier
 	caller       caller
 	envelopeForm EnvelopeForm
 	clock        func() time.Time
@@ -61,18 +55,18 @@ func NewServer(options Options) (*Server, error) {
 	}
 	for _, name := range hostNames {
 		if !hostNameForm.MatchString(name) {
-			return nil, optionError("HostNames has %.100q, which is not a host name in lower case", name)
+			return nil, optionError("NewServer", "HostNames", "%.100q is not a host name in lower case", name)
 		}
 	}
 	s.hostName = hostNames[0]
 	certificate, authority, err := newCertificate(hostNames)
 	if err != nil {
-		return nil, &Error{Reason: InvalidOption, Detail: "making the server certificate", Err: err}
+		return nil, &Error{Op: "NewServer", Reason: ReasonInvalidOptions, Detail: "making the server certificate", Err: err}
 	}
 	s.roots = x509.NewCertPool()
 	s.roots.AddCert(authority)
 	if s.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		return nil, &Error{Reason: ListenFailed, Detail: "listening on 127.0.0.1", Err: err}
+		return nil, &Error{Op: "NewServer", Reason: ReasonListen, Field: "127.0.0.1", Err: err}
 	}
 	s.client = s.newClient()
 	s.serve(certificate)
@@ -144,7 +138,7 @@ func (s *Server) RootCAs() *x509.CertPool { return s.roots.Clone() }
 // set the client's HTTPClient to [Server.Client], or its BaseEndpoint to
 // [Server.URL] and trust RootCAs.
 func (s *Server) Config() aws.Config {
-	credentials := s.credentials
+	credentials := s.signatures.Credentials
 	return aws.Config{
 		Region:       s.region,
 		BaseEndpoint: aws.String("https://" + s.hostName),

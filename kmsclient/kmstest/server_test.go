@@ -20,11 +20,21 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go"
 
+	"github.com/keyvouch/keyvouch/internal/testkeys"
+	"github.com/keyvouch/keyvouch/kmsclient/internal/rsakey"
 	"github.com/keyvouch/keyvouch/kmsclient/kmstest"
+	"go.uber.org/goleak"
 )
 
 // testClock is a clock that a test sets while the server reads it.
 type testClock struct{ nanoseconds atomic.Int64 }
+
+// TestMain has the server take prepared RSA keys, and looks for goroutines that
+// outlive their test.
+func TestMain(m *testing.M) {
+	rsakey.Generate = testkeys.Next
+	goleak.VerifyTestMain(m)
+}
 
 func newClock(at time.Time) *testClock {
 	c := &testClock{}
@@ -100,7 +110,7 @@ func TestNewServerRefusesOptions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server, err := kmstest.NewServer(options)
 			var e *kmstest.Error
-			if server != nil || !errors.As(err, &e) || e.Reason != kmstest.InvalidOption {
+			if server != nil || !errors.As(err, &e) || e.Reason != kmstest.ReasonInvalidOptions {
 				t.Errorf("got %v, %v", server, err)
 			}
 		})
@@ -114,11 +124,11 @@ func TestCreateKeyRefusesOptions(t *testing.T) {
 		options kmstest.KeyOptions
 		reason  kmstest.Reason
 	}{
-		"spec":         {kmstest.KeyOptions{Spec: "ECC_SECG_P256K1"}, kmstest.InvalidOption},
-		"alias form":   {kmstest.KeyOptions{Alias: "taken"}, kmstest.InvalidOption},
-		"alias of AWS": {kmstest.KeyOptions{Alias: "alias/aws/ebs"}, kmstest.InvalidOption},
-		"alias taken":  {kmstest.KeyOptions{Alias: "alias/taken"}, kmstest.InvalidOption},
-		"empty policy": {kmstest.KeyOptions{Policy: &kmstest.Policy{}}, kmstest.InvalidPolicy},
+		"spec":         {kmstest.KeyOptions{Spec: "ECC_SECG_P256K1"}, kmstest.ReasonInvalidOptions},
+		"alias form":   {kmstest.KeyOptions{Alias: "taken"}, kmstest.ReasonInvalidOptions},
+		"alias of AWS": {kmstest.KeyOptions{Alias: "alias/aws/ebs"}, kmstest.ReasonInvalidOptions},
+		"alias taken":  {kmstest.KeyOptions{Alias: "alias/taken"}, kmstest.ReasonInvalidOptions},
+		"empty policy": {kmstest.KeyOptions{Policy: &kmstest.Policy{}}, kmstest.ReasonInvalidPolicy},
 	} {
 		t.Run(name, func(t *testing.T) {
 			arn, err := server.CreateKey(test.options)
@@ -129,7 +139,7 @@ func TestCreateKeyRefusesOptions(t *testing.T) {
 		})
 	}
 	var e *kmstest.Error
-	if err := server.SetKeyEnabled("alias/none", false); !errors.As(err, &e) || e.Reason != kmstest.UnknownKey {
+	if err := server.SetKeyEnabled("alias/none", false); !errors.As(err, &e) || e.Reason != kmstest.ReasonUnknownKey {
 		t.Errorf("SetKeyEnabled of an unknown key: %v", err)
 	}
 }

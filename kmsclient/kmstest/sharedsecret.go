@@ -7,10 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// maxPublicKeyLength is PublicKeyType's limit in the service model, in bytes.
-const maxPublicKeyLength = 8192
-
-// deriveSharedSecret is the ECC CDH primitive of NIST SP 800-56A Rev. 3 section
+// deriveSharedSecret is the ECC CDH primitive of NIST SP 800-56A Rev. 3, section
 // 5.7.1.2: the x coordinate, as long as the curve's field. On the NIST curves
 // the cofactor is 1.
 func (c *call) deriveSharedSecret() (map[string]any, *apiError) {

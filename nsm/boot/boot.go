@@ -68,7 +68,7 @@ type Options struct {
 	Session *nsm.Session
 
 	// Heartbeat is where process 1 sends the heartbeat. The zero Endpoint stands for
-	// where nitro-cli waits, as in [vsockproxy.Heartbeat].
+	// where nitro-cli waits, as in [Heartbeat].
 	Heartbeat vsockproxy.Endpoint
 
 	// Logger is told of each step. Nil means no logs.
@@ -103,7 +103,7 @@ func run(ctx context.Context, o Options, first bool, root string) error {
 	}{
 		{StepMount, true, func() error { return mountBelow(root) }},
 		{StepModules, true, func() error { return LoadModules(o.Modules...) }},
-		{StepLoopback, false, vsockproxy.LoopbackUp},
+		{StepLoopback, false, LoopbackUp},
 		{StepEntropy, false, func() error { return seed(ctx, o.Session) }},
 		{StepClock, false, func() error { return adjustClock(log, root) }},
 		{StepHeartbeat, true, func() error { return beat(ctx, o.Heartbeat) }},
@@ -155,7 +155,7 @@ func beat(ctx context.Context, e vsockproxy.Endpoint) error {
 	if heartbeatSent.Load() {
 		return nil
 	}
-	if err := vsockproxy.Heartbeat(ctx, e); err != nil {
+	if err := Heartbeat(ctx, e); err != nil {
 		return err
 	}
 	heartbeatSent.Store(true)

@@ -45,8 +45,8 @@ func TestRunOutsideAnEnclave(t *testing.T) {
 	var log bytes.Buffer
 	err := Run(t.Context(), Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	wantStep(t, err, StepEntropy)
-	if !errors.Is(err, nsm.ErrNoDevice) {
-		t.Errorf("%v is not %v", err, nsm.ErrNoDevice)
+	if !errors.Is(err, nsm.ReasonNoDevice) {
+		t.Errorf("%v is not %v", err, nsm.ReasonNoDevice)
 	}
 	for _, line := range []string{"skipped: not process 1\" step=mount", "skipped: not process 1\" step=modules", "done\" step=loopback", "failed\" step=entropy"} {
 		if !strings.Contains(log.String(), line) {

@@ -51,6 +51,6 @@
 // return, because the kernel panics when it ends. The image needs /dev/console, as the
 // kernel's own initial file system has it, if standard output is to lead there.
 //
-// All of this is Linux's. On other systems Run fails with nsm.ErrNoDevice, so that
+// All of this is Linux's. On other systems Run fails with nsm.ReasonNoDevice, so that
 // programs build and say what they miss.
 package boot

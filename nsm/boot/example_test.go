@@ -22,7 +22,7 @@ func ExampleRun() {
 	switch {
 	// An enclave without the NSM's driver gives this error, too: a process 1 is one.
 	// In an image of nitro-cli, where another process is first, leave this case out.
-	case errors.Is(err, nsm.ErrNoDevice) && os.Getpid() != 1:
+	case errors.Is(err, nsm.ReasonNoDevice) && os.Getpid() != 1:
 		log.Print("not in an enclave, on a laptop perhaps: ", err)
 	case err != nil:
 		// "boot: " and the step that failed, and what to do. An init must restart the

@@ -5,10 +5,13 @@ import "strings"
 // Reason classifies an [Error]. The strings are stable.
 type Reason string
 
+// Error returns the reason itself.
+func (r Reason) Error() string { return string(r) }
+
 // The reasons of an [Error].
 const (
-	// ReasonOptions: the options given to New or NewPKI cannot work.
-	ReasonOptions Reason = "options"
+	// ReasonInvalidOptions: the options given to New or NewPKI cannot work.
+	ReasonInvalidOptions Reason = "invalid-options"
 
 	// ReasonCertificate: a certificate could not be made, usually because of
 	// what a hook of [PKIOptions] returned.
@@ -63,3 +66,9 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether target is the error's Reason.
+func (e *Error) Is(target error) bool {
+	r, ok := target.(Reason)
+	return ok && r == e.Reason
+}

@@ -13,10 +13,11 @@ import (
 // a replayed session behave as the recorded one did: retry what was
 // interrupted, for instance.
 type Failure struct {
-	// Op, Reason, Code and Detail are those of the *nsm.Error in the error's
+	// Op, Reason, Field, Code and Detail are those of the *nsm.Error in the error's
 	// chain. All are empty if there was none; if there was one, Reason is set.
 	Op     string     `json:"op,omitempty"`
 	Reason nsm.Reason `json:"reason,omitempty"`
+	Field  string     `json:"field,omitempty"`
 	Code   nsm.Code   `json:"code,omitempty"`
 	Detail string     `json:"detail,omitempty"`
 
@@ -24,12 +25,18 @@ type Failure struct {
 	// it was itself wrapped. It is empty without an *nsm.Error.
 	Cause string `json:"cause,omitempty"`
 
-	// Is names the errors that errors.Is finds in the error: "nsm.ErrClosed",
-	// "nsm.ErrNoDevice", "EINTR", "ETIMEDOUT", "EMSGSIZE", "EACCES", "EAGAIN",
+	// Is names the errors that errors.Is finds in the error: "nsm.ReasonClosed",
+	// "nsm.ReasonNoDevice", "EINTR", "ETIMEDOUT", "EMSGSIZE", "EACCES", "EAGAIN",
 	// "EBADF", "EBUSY", "EFAULT", "EINVAL", "EIO", "ENODEV", "ENOMEM",
 	// "ENOSPC", "ENOTTY", "ENXIO" and "EPERM". Names, because the numbers
 	// differ between operating systems.
 	Is []string `json:"is,omitempty"`
+}
+
+// reasonNames are the names of the reasons among recordable.
+var reasonNames = map[nsm.Reason]string{
+	nsm.ReasonClosed:   "nsm.ReasonClosed",
+	nsm.ReasonNoDevice: "nsm.ReasonNoDevice",
 }
 
 // recordable are the errors that a [Failure] can name.
@@ -37,8 +44,8 @@ var recordable = []struct {
 	name string
 	err  error
 }{
-	{"nsm.ErrClosed", nsm.ErrClosed},
-	{"nsm.ErrNoDevice", nsm.ErrNoDevice},
+	{"nsm.ReasonClosed", nsm.ReasonClosed},
+	{"nsm.ReasonNoDevice", nsm.ReasonNoDevice},
 	{"EINTR", syscall.EINTR},
 	{"ETIMEDOUT", syscall.ETIMEDOUT},
 	{"EMSGSIZE", syscall.EMSGSIZE},
@@ -67,10 +74,12 @@ func failureOf(err error) *Failure {
 	}
 	var e *nsm.Error
 	if errors.As(err, &e) {
-		f.Op, f.Reason, f.Code, f.Detail = e.Op, e.Reason, e.Code, e.Detail
+		f.Op, f.Reason, f.Field, f.Code, f.Detail = e.Op, e.Reason, e.Field, e.Code, e.Detail
 		if f.Reason == "" {
 			f.Reason = nsm.ReasonDevice
 		}
+		// Its Reason says this already; only a cause needs a name.
+		f.Is = slices.DeleteFunc(f.Is, func(name string) bool { return name == reasonNames[f.Reason] })
 		if outermost, ok := err.(*nsm.Error); !ok || outermost != e {
 			f.Cause = err.Error()
 		} else if e.Err != nil {
@@ -98,7 +107,7 @@ func (e *Exchange) replayed() error {
 	if f.Reason == "" {
 		return &Error{Reason: ReasonRecorded, Detail: e.Error, Err: errors.Join(found...)}
 	}
-	again := &nsm.Error{Op: f.Op, Reason: f.Reason, Code: f.Code, Detail: f.Detail}
+	again := &nsm.Error{Op: f.Op, Reason: f.Reason, Field: f.Field, Code: f.Code, Detail: f.Detail}
 	if f.Cause != "" || len(found) > 0 {
 		again.Err = &Error{Reason: ReasonRecorded, Detail: f.Cause, Err: errors.Join(found...)}
 	}
@@ -116,7 +125,7 @@ func (f *Failure) check() error {
 			return fmt.Errorf("the failure names the error %.40q, which this version does not know", name)
 		}
 	}
-	if f.Reason == "" && (f.Op != "" || f.Code != "" || f.Detail != "" || f.Cause != "") {
+	if f.Reason == "" && (f.Op != "" || f.Field != "" || f.Code != "" || f.Detail != "" || f.Cause != "") {
 		return fmt.Errorf("the failure has fields of an nsm.Error but no reason")
 	}
 	return nil

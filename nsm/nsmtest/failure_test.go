@@ -59,7 +59,7 @@ func TestReplayedErrors(t *testing.T) {
 	}
 	_, closed := oversized.Send([]byte{0})
 	targets := []error{
-		nsm.ErrClosed, nsm.ErrNoDevice, context.Canceled, os.ErrPermission,
+		nsm.ReasonClosed, nsm.ReasonNoDevice, context.Canceled, os.ErrPermission,
 		syscall.EINTR, syscall.ETIMEDOUT, syscall.EMSGSIZE, syscall.EIO, syscall.ENOTTY, syscall.EACCES,
 	}
 	for _, tt := range []struct {
@@ -74,12 +74,12 @@ func TestReplayedErrors(t *testing.T) {
 		{"interrupted errno", fmt.Errorf("ioctl: %w", syscall.EINTR), syscall.EINTR},
 		{"timeout", &nsm.Error{Op: "Send", Reason: nsm.ReasonTimeout, Detail: "late", Err: syscall.ETIMEDOUT}, syscall.ETIMEDOUT},
 		{"too large", tooLarge, syscall.EMSGSIZE},
-		{"closed", closed, nsm.ErrClosed},
-		{"no device", &nsm.Error{Op: "Send", Reason: nsm.ReasonNoDevice, Err: fmt.Errorf("%w: gone", nsm.ErrNoDevice)}, nsm.ErrNoDevice},
+		{"closed", closed, nsm.ReasonClosed},
+		{"no device", &nsm.Error{Op: "Send", Reason: nsm.ReasonNoDevice, Err: fmt.Errorf("%w: gone", nsm.ReasonNoDevice)}, nsm.ReasonNoDevice},
 		{"without a cause", &nsm.Error{Op: "Send", Reason: nsm.ReasonMalformedResponse, Detail: "the response"}, nil},
-		{"around an nsm.Error", fmt.Errorf("%w: %w", errMine, &nsm.Error{Op: "Send", Reason: nsm.ReasonTooLarge, Code: nsm.CodeInputTooLarge, Detail: "long", Err: syscall.EMSGSIZE}), syscall.EMSGSIZE},
+		{"around an nsm.Error", fmt.Errorf("%w: %w", errMine, &nsm.Error{Op: "Send", Reason: nsm.ReasonRequestSize, Code: nsm.CodeInputTooLarge, Detail: "long", Err: syscall.EMSGSIZE}), syscall.EMSGSIZE},
 		{"around an nsm.Error without a cause", fmt.Errorf("%w: %w", errMine, &nsm.Error{Op: "Send", Reason: nsm.ReasonDevice}), nil},
-		{"two", fmt.Errorf("%w, %w", nsm.ErrClosed, syscall.EACCES), os.ErrPermission},
+		{"two", fmt.Errorf("%w, %w", nsm.ReasonClosed, syscall.EACCES), os.ErrPermission},
 	} {
 		// LockPCR is never sent twice, so an interruption ends it.
 		t.Run(tt.name, func(t *testing.T) {

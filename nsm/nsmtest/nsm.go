@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/keyvouch/keyvouch/attestation/pcr"
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
@@ -81,18 +82,18 @@ type NSM struct {
 	identity *identity
 
 	mu     sync.Mutex
-	pcrs   [NumPCRs][48]byte
+	pcrs   [NumPCRs]pcr.Value
 	locked [NumPCRs]bool
 	closed bool
 }
 
 // New returns a software NSM as an enclave finds it at boot: PCRs 0 to 15
 // locked, 16 to 31 zero and open. Options that cannot work fail with
-// [ReasonOptions].
+// [ReasonInvalidOptions].
 func New(opts Options) (*NSM, error) {
 	for _, o := range []struct{ name, value string }{{"ModuleID", opts.ModuleID}, {"InstanceID", opts.InstanceID}} {
 		if len(o.value) > maxNameSize {
-			return nil, &Error{Reason: ReasonOptions, Detail: fmt.Sprintf("Options.%s is %d bytes, want at most %d", o.name, len(o.value), maxNameSize)}
+			return nil, &Error{Reason: ReasonInvalidOptions, Detail: fmt.Sprintf("Options.%s is %d bytes, want at most %d", o.name, len(o.value), maxNameSize)}
 		}
 	}
 	if opts.Clock == nil {
@@ -123,9 +124,9 @@ func New(opts Options) (*NSM, error) {
 		n.pcrs[0], n.pcrs[1], n.pcrs[2] = Measure(opts.Image)
 	}
 	if opts.RoleARN != "" {
-		n.pcrs[3] = extend([48]byte{}, []byte(opts.RoleARN))
+		n.pcrs[3] = extend(pcr.Value{}, []byte(opts.RoleARN))
 	}
-	n.pcrs[4] = extend([48]byte{}, []byte(opts.InstanceID))
+	n.pcrs[4] = extend(pcr.Value{}, []byte(opts.InstanceID))
 	for i := range bootLocked {
 		n.locked[i] = true
 	}
@@ -149,7 +150,7 @@ func (n *NSM) Send(request []byte) ([]byte, error) {
 	// it for minutes, which no test wants.
 	if len(request) == 0 || len(request) > nsm.MaxRequestSize {
 		return nil, &nsm.Error{
-			Op: "Send", Reason: nsm.ReasonTooLarge, Code: nsm.CodeInputTooLarge, Err: syscall.EMSGSIZE,
+			Op: "Send", Reason: nsm.ReasonRequestSize, Code: nsm.CodeInputTooLarge, Err: syscall.EMSGSIZE,
 			Detail: fmt.Sprintf("a request of %d bytes, want 1 to %d", len(request), nsm.MaxRequestSize),
 		}
 	}
@@ -157,7 +158,7 @@ func (n *NSM) Send(request []byte) ([]byte, error) {
 	closed := n.closed
 	n.mu.Unlock()
 	if closed {
-		return nil, &nsm.Error{Op: "Send", Reason: nsm.ReasonClosed, Detail: "the software NSM was closed", Err: nsm.ErrClosed}
+		return nil, &nsm.Error{Op: "Send", Reason: nsm.ReasonClosed, Detail: "the software NSM was closed"}
 	}
 
 	// The caller may change its buffer afterwards.
@@ -180,7 +181,7 @@ func (n *NSM) Send(request []byte) ([]byte, error) {
 	return n.onPCR(req), nil
 }
 
-// Close closes the device: later requests fail with nsm.ErrClosed.
+// Close closes the device: later requests fail with nsm.ReasonClosed.
 func (n *NSM) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -196,9 +197,9 @@ func (n *NSM) ModuleID() string { return n.opts.ModuleID }
 
 // PCR returns the value of a PCR, locked or not. It is zero for an index that
 // is not 0 to 31.
-func (n *NSM) PCR(index int) [48]byte {
+func (n *NSM) PCR(index int) pcr.Value {
 	if index < 0 || index >= NumPCRs {
-		return [48]byte{}
+		return pcr.Value{}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

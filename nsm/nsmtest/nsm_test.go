@@ -27,20 +27,20 @@ func TestMeasurements(t *testing.T) {
 	seen := map[[48]byte]bool{{}: true}
 	for _, pcr := range [][48]byte{a0, a1, a2, b0, b1, b2} {
 		if seen[pcr] {
-			t.Errorf("%x is zero or not its own", pcr)
+			t.Errorf("%v is zero or not its own", pcr)
 		}
 		seen[pcr] = true
 	}
 	n := newNSM(t, Options{Image: []byte("image"), RoleARN: "arn", InstanceID: "i-1"})
 	for i, want := range [][48]byte{a0, a1, a2, extend([48]byte{}, []byte("arn")), extend([48]byte{}, []byte("i-1")), {}} {
 		if n.PCR(i) != want {
-			t.Errorf("PCR%d is %x, want %x", i, n.PCR(i), want)
+			t.Errorf("PCR%d is %v, want %x", i, n.PCR(i), want)
 		}
 	}
 	debug := newNSM(t, Options{Image: []byte("image"), Debug: true, InstanceID: "i-1"})
 	for i := range 4 {
 		if debug.PCR(i) != [48]byte{} {
-			t.Errorf("debug: PCR%d is %x", i, debug.PCR(i))
+			t.Errorf("debug: PCR%d is %v", i, debug.PCR(i))
 		}
 	}
 	if debug.PCR(4) != n.PCR(4) || debug.PCR(-1) != [48]byte{} || debug.PCR(NumPCRs) != [48]byte{} {
@@ -54,7 +54,7 @@ func TestMeasureRule(t *testing.T) {
 	pcr0, _, _ := Measure(nil)
 	want := unhex(t, "21b9efbc184807662e966d34f390821309eeac6802309798826296bf3e8bec7c10edb30948c90ba67310f7b964fc500a")
 	if string(pcr0[:]) != string(want) {
-		t.Errorf("%x", pcr0)
+		t.Errorf("%v", pcr0)
 	}
 }
 
@@ -64,12 +64,12 @@ func TestModuleID(t *testing.T) {
 		t.Errorf("%q", n.ModuleID())
 	}
 	if n := newNSM(t, Options{ModuleID: "i-7-enc8"}); n.ModuleID() != "i-7-enc8" || n.PCR(4) != extend([48]byte{}, []byte("i-7")) {
-		t.Errorf("%q, PCR4 %x", n.ModuleID(), n.PCR(4))
+		t.Errorf("%q, PCR4 %v", n.ModuleID(), n.PCR(4))
 	}
 	for _, opts := range []Options{{ModuleID: strings.Repeat("m", 129)}, {InstanceID: strings.Repeat("i", 129)}} {
 		n, err := New(opts)
 		var e *Error
-		if !errors.As(err, &e) || e.Reason != ReasonOptions || n != nil {
+		if !errors.As(err, &e) || e.Reason != ReasonInvalidOptions || n != nil {
 			t.Errorf("%v, %v", n, err)
 		}
 	}
@@ -85,16 +85,16 @@ func TestPCRRules(t *testing.T) {
 	}
 	for i := range NumPCRs {
 		pcr, err := s.DescribePCR(ctx, i)
-		if want := n.PCR(i); err != nil || pcr.Index != i || pcr.Locked != (i < 16) || string(pcr.Value) != string(want[:]) {
+		if want := n.PCR(i); err != nil || pcr.Index != i || pcr.Locked != (i < 16) || pcr.Value != want {
 			t.Errorf("%+v, %v", pcr, err)
 		}
 	}
 	want := extend([48]byte{}, []byte("data"))
-	if got, err := s.ExtendPCR(ctx, 16, []byte("data")); err != nil || string(got) != string(want[:]) || n.PCR(16) != want {
+	if got, err := s.ExtendPCR(ctx, 16, []byte("data")); err != nil || got != want || n.PCR(16) != want {
 		t.Errorf("%x, %v; want %x", got, err, want)
 	}
 	want = extend(want, nil)
-	if got, err := s.ExtendPCR(ctx, 16, nil); err != nil || string(got) != string(want[:]) {
+	if got, err := s.ExtendPCR(ctx, 16, nil); err != nil || got != want {
 		t.Errorf("%x, %v; want %x", got, err, want)
 	}
 	for _, tt := range []struct {
@@ -138,7 +138,7 @@ func TestDriverErrors(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if response, err := n.Send([]byte{0}); !errors.Is(err, nsm.ErrClosed) || response != nil {
+	if response, err := n.Send([]byte{0}); !errors.Is(err, nsm.ReasonClosed) || response != nil {
 		t.Errorf("closed: %x, %v", response, err)
 	}
 }

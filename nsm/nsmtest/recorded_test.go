@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
+	"github.com/keyvouch/keyvouch/attestation/pcr"
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
@@ -29,7 +30,7 @@ func TestAnswersAsRecorded(t *testing.T) {
 			options.LegacyShape = true // as QEMU writes it
 			n := newNSM(t, options)
 			if machine == "q35" { // where nothing is measured
-				n.pcrs, n.locked = [NumPCRs][48]byte{}, [NumPCRs]bool{}
+				n.pcrs, n.locked = [NumPCRs]pcr.Value{}, [NumPCRs]bool{}
 			}
 			for _, e := range recording.Exchanges {
 				t.Run(e.Comment, func(t *testing.T) { compareAnswers(t, n, e) })

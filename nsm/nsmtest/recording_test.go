@@ -177,7 +177,7 @@ func TestReplayMismatch(t *testing.T) {
 	if err := device.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := device.Send(nil); !errors.Is(err, nsm.ErrClosed) {
+	if _, err := device.Send(nil); !errors.Is(err, nsm.ReasonClosed) {
 		t.Errorf("%v", err)
 	}
 }

@@ -35,7 +35,7 @@ func (r *replay) Send(request []byte) ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, &nsm.Error{Op: "Send", Reason: nsm.ReasonClosed, Detail: "the replay was closed", Err: nsm.ErrClosed}
+		return nil, &nsm.Error{Op: "Send", Reason: nsm.ReasonClosed, Detail: "the replay was closed"}
 	}
 	if r.next == len(r.exchanges) {
 		return nil, &Error{Reason: ReasonExhausted, Detail: fmt.Sprintf(

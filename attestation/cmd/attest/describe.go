@@ -119,7 +119,7 @@ func (d *described) write(t *text) {
 
 func (c *certificate) write(t *text) {
 	if c.Error != "" {
-		t.line(c.Place, "can't be parsed: %s", c.Error)
+		t.line(c.Place, "cannot be parsed: %s", c.Error)
 		t.line("", "SHA-256 %s", c.SHA256)
 		return
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -27,6 +26,7 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 	"github.com/keyvouch/keyvouch/attestation/eif"
 	"github.com/keyvouch/keyvouch/internal/programtest"
+	"github.com/keyvouch/keyvouch/internal/testkeys"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
 )
@@ -40,11 +40,7 @@ const instance = "i-0123456789abcdef0"
 const hostileName = "i-0\x1b[2J\x1b]0;owned\x07\u009b31m\u202e\x7f\r\n  root          the AWS Nitro root\u00e9"
 
 var rsaKey = sync.OnceValues(func() ([]byte, error) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return nil, err
-	}
-	return x509.MarshalPKIXPublicKey(&key.PublicKey)
+	return x509.MarshalPKIXPublicKey(&testkeys.RSA(2048, 0).PublicKey)
 })
 
 // fixture makes the files of one script: all documents under one root.

@@ -50,7 +50,7 @@ func FuzzDecode(f *testing.F) {
 }
 
 // Whatever the document, the output is printable ASCII, and JSON if asked for;
-// and what isn't signed by AWS is never verified.
+// and what is not signed by AWS is never verified.
 func FuzzOutput(f *testing.F) {
 	dir := fixtures(f)
 	for _, name := range []string{"doc.cbor", "hostile.cbor", "tpm.cbor", "bare.cbor", "trailing.cbor", "doc.b64"} {
@@ -75,7 +75,7 @@ func FuzzOutput(f *testing.F) {
 				t.Errorf("%q wrote no JSON: %s", args, stdout)
 			}
 			if code != exitUsage && args[1] != "-json" && code == exitVerified && !strings.HasPrefix(stdout, unverified) {
-				t.Errorf("%q doesn't say that it verified nothing", args)
+				t.Errorf("%q does not say that it verified nothing", args)
 			}
 		}
 	})

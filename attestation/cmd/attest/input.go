@@ -20,7 +20,7 @@ import (
 // Sizes in bytes.
 const (
 	// maxInputSize bounds FILE: hexadecimal digits double a document, and line
-	// breaks and spaces between them don't double it again.
+	// breaks and spaces between them do not double it again.
 	maxInputSize = 4 * attestation.MaxDocumentSize
 	// maxRootSize bounds the file of a root: its PEM form and comments.
 	maxRootSize = 64 << 10
@@ -65,7 +65,7 @@ func inputName(file string) string {
 	return file
 }
 
-// unfit rejects an input that was read but can't be a document. That is a
+// unfit rejects an input that was read but cannot be a document. That is a
 // verdict on it, as any other, and no mistake of the caller's.
 func unfit(reason attestation.Reason, err error) error {
 	return &attestation.Error{Reason: reason, Detail: err.Error()}

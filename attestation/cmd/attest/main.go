@@ -13,69 +13,66 @@
 //
 // # Inspect
 //
-// Inspect shows what a document says, and verifies nothing: anyone can make a
-// document that says anything.
+// Inspect shows what a document says. It verifies nothing: anyone can make a document
+// that says anything.
 //
 // # Verify
 //
-// Verify checks a document as the package attestation does and says what was
-// checked and what wasn't. What enclave to accept must be said:
+// Verify checks a document as package attestation does, and prints what was checked
+// and what was not. It refuses to run without knowing what enclave to accept:
 //
 //	attest verify --measurement release.json --nonce 9f86d081… document.cbor
 //
-// where release.json is what nitro-cli build-enclave or describe-eif printed,
-// or straight from the image:
+// release.json is the output of nitro-cli build-enclave or describe-eif. The image
+// itself does as well:
 //
 //	attest verify --eif release.eif --nonce 9f86d081… document.cbor
 //
-// Several --measurement, or several --eif, are alternatives, and the output names
-// the file that matched. --pcr 0=HEX pins single registers; beside either it demands
-// them in addition. --any-measurement accepts every enclave of every AWS customer.
+// Several --measurement, or several --eif, are alternatives, and the output names the
+// file that matched. --pcr 0=HEX pins a single register, alone or in addition to either.
+// --any-measurement accepts every enclave of every AWS customer.
 //
-// A document is believed for five minutes after it was made, and no longer than
-// its certificate lives, three hours. To look at one of the past, --at document
-// takes its own time for the present, which leaves its age unchecked:
+// A document is accepted for five minutes after it was made; --max-age allows more,
+// up to the three hours that its certificate lives. --at document judges a document of
+// the past as of its own time, so its age is not checked:
 //
 //	attest verify --at document --any-measurement --allow-debug document.cbor
 //
-// The document must be of an enclave; --platform nitrotpm demands one of a
-// NitroTPM. Only with --any-measurement, where it makes no difference to what
-// is accepted, is the platform taken from the document.
+// The document must be of an enclave; --platform nitrotpm demands one of a NitroTPM.
+// With --any-measurement and without --platform, documents of either are accepted.
 //
-// Without --nonce the nonce isn't compared, so that the document may be a
-// replay; the output says so.
+// Without --nonce the nonce is not compared, and the document may be a replay. The
+// output says so.
 //
 // # Measure
 //
-// Measure reads an enclave image file (EIF), and prints the PCRs that documents
-// of its enclaves will have, with its command line, its signer and the metadata,
-// which nothing measures:
+// Measure reads an enclave image file (EIF). It prints the PCRs of its enclaves'
+// documents, its command line, its signer and its metadata, which nothing measures:
 //
 //	attest measure release.eif
 //
-// An image that isn't whole, whose checksum or signature is wrong, or that holds
-// what no builder writes is none. A signature that is right proves nothing about
-// who made it until PCR8 is compared with the one you expect. --json prints what
-// nitro-cli describe-eif prints, with Architecture and Cmdline besides; --measurement
-// takes it.
+// It rejects an image that is incomplete, whose checksum or signature is wrong, or that
+// no builder writes. A valid signature does not tell who signed: compare PCR8 with the
+// one you expect. --json prints what nitro-cli describe-eif prints, with Architecture
+// and Cmdline added; --measurement reads it.
 //
 // # Policy
 //
-// Policy prints, for the Statement element of a KMS key policy, statements that
-// allow actions to what the measurements describe, and to nothing else:
+// Policy prints statements for the Statement element of a KMS key policy. They allow
+// actions to enclaves of the measurements, and to nothing else:
 //
 //	attest policy --measurement release.json --key-action kms:Decrypt --principal arn:aws:iam::111122223333:role/app
 //
-// It takes --eif in place of --measurement, too. Of a signed image, --signer allows
-// all that the same certificate signs, with the same kernel, command line and first
-// ram disk: PCR8 and PCR1, so that a new release needs no new policy.
+// --eif stands in place of --measurement here, too. For a signed image, --signer pins
+// PCR8 and PCR1: it allows every image that the same certificate signs, with the same
+// kernel, command line and first ram disk, so a new release needs no new policy.
 //
 // # Exit codes
 //
 // 0 if the document was verified (inspect: shown; measure: measured; policy:
 // printed), 1 if it was rejected (inspect: is no document; measure: is no image),
-// and 2 if nothing could be judged: wrong flags, a file that can't be read or, for
-// --eif, is no image, output that can't be written.
+// and 2 if nothing could be judged: wrong flags, a file that cannot be read or, for
+// --eif, is no image, output that cannot be written.
 //
 // The line on the standard error says which file it was, and of a rejection the
 // reason, which --json has as well:
@@ -111,14 +108,14 @@ image; - is the standard input. "attest COMMAND -h" lists the flags of a command
 `
 
 // rejection is a judgement about the document or the image: the one kind of error
-// that isn't the caller's mistake.
+// that is not the caller's mistake.
 type rejection struct {
 	name    string // of what was judged
 	verdict string // "rejected"
 	err     error  // an *attestation.Error or an *eif.Error
 }
 
-func (r *rejection) Error() string { return r.name + ": " + r.verdict + ": " + withoutPackage(r.err) }
+func (r *rejection) Error() string { return r.name + ": " + r.verdict + ": " + withReason(r.err) }
 
 // program is the surroundings of one run.
 type program struct {
@@ -155,7 +152,7 @@ func (p *program) run(args []string) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitVerified
 	case errors.As(err, &r):
-		fmt.Fprintf(p.stderr, "attest %s: %s: %s: %s\n", name, escape(r.name, strconv.IsPrint), paint(p.stderr, red, r.verdict), withoutPackage(r.err))
+		fmt.Fprintf(p.stderr, "attest %s: %s: %s: %s\n", name, escape(r.name, strconv.IsPrint), paint(p.stderr, red, r.verdict), withReason(r.err))
 		if e, ok := r.err.(*attestation.Error); ok && hints[e.Reason] != "" {
 			fmt.Fprintf(p.stderr, "hint: %s\n", hints[e.Reason])
 		}

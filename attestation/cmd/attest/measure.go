@@ -76,7 +76,7 @@ func imageMeasurement(name string) (attestation.Measurement, error) {
 	}
 	image, err := readImage(name, r)
 	if e, ok := errors.AsType[*eif.Error](err); ok {
-		return attestation.Measurement{}, fmt.Errorf("%s: no enclave image: %s", name, withoutPackage(e))
+		return attestation.Measurement{}, fmt.Errorf("%s: no enclave image: %s", name, withReason(e))
 	}
 	if err != nil {
 		return attestation.Measurement{}, err
@@ -127,7 +127,7 @@ func describeImage(image *eif.Image) *imageDescription {
 	}
 	if m := image.Metadata; m != nil {
 		d.ImageName, d.ImageVersion = &m.ImageName, &m.ImageVersion
-		// nitro-cli puts the user's own members beside its own; here they can't
+		// nitro-cli puts the user's own members beside its own; here they cannot
 		// take the place of those.
 		d.Metadata = map[string]any{}
 		custom := map[string]json.RawMessage{} // so that numbers stay as they are
@@ -201,13 +201,13 @@ func writeImage(t *text, image *eif.Image, now time.Time) {
 
 	t.heading("Signature")
 	if s := image.Signature; s == nil {
-		t.line("none", "the image isn't signed, so that PCR8 of its enclaves is all zero")
+		t.line("none", "the image is not signed, so that PCR8 of its enclaves is all zero")
 	} else {
 		c := describeCertificate("certificate", s.Certificate.Raw)
 		c.write(t)
 		t.line("", "SHA-256 %x", sha256.Sum256(s.Certificate.Raw))
 		if now.After(s.Certificate.NotAfter) {
-			t.line("", "EXPIRED: nitro-cli doesn't run the image")
+			t.line("", "EXPIRED: nitro-cli does not run the image")
 		}
 		t.line("signature", "%s, verifies with that certificate, which came in the same file: whose it is, only PCR8 tells", s.Algorithm)
 	}

@@ -39,7 +39,7 @@ func (f *measurementFlags) add(source, file string) error {
 	return nil
 }
 
-// checkFileFlag refuses what can't name a file for a flag. An empty name is what
+// checkFileFlag refuses what cannot name a file for a flag. An empty name is what
 // an unset shell variable leaves.
 func checkFileFlag(file string) error {
 	switch file {
@@ -52,7 +52,7 @@ func checkFileFlag(file string) error {
 }
 
 // read reads the files. That comes after the flags were parsed, since what is wrong
-// with a file isn't a flag written wrongly.
+// with a file is not a flag written wrongly.
 func (f *measurementFlags) read() error {
 	read := readMeasurement
 	remedy := "give the file with the JSON that nitro-cli build-enclave printed, or the image itself with --eif"
@@ -77,7 +77,7 @@ func (f *measurementFlags) read() error {
 
 // onlySigner leaves of each measurement what all images of one signer have in common:
 // PCR8, and PCR1. That one tells where the first ram disk ends, which the signed
-// PCR0 doesn't, and is zero in debug mode.
+// PCR0 does not, and is zero in debug mode.
 func (f *measurementFlags) onlySigner(platform attestation.Platform) error {
 	if platform != attestation.PlatformEnclave {
 		return errors.New("--signer: only enclave images are signed, which PCR8 shows")

@@ -47,7 +47,7 @@ func wantsColour(file *os.File, getenv func(string) string) bool {
 // terminal nor pass for this program's own words.
 func quote(s string) string { return strconv.QuoteToASCII(s) }
 
-// escape escapes the characters of a message that keep doesn't hold for.
+// escape escapes the characters of a message that keep does not hold for.
 func escape(s string, keep func(rune) bool) string {
 	var b strings.Builder
 	for i, n := 0, 0; i < len(s); i += n {
@@ -65,12 +65,17 @@ func escape(s string, keep func(rune) bool) string {
 
 func isASCII(r rune) bool { return r >= 0x20 && r <= 0x7e }
 
-// withoutPackage is an error's text in one line, without the package's name.
-// The packages quote what they repeat of a document or an image; this is in case
-// that some text of crypto/x509's doesn't.
-func withoutPackage(err error) string {
-	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "attestation: "), "eif: ")
-	return escape(strings.ReplaceAll(text, "…", "..."), isASCII)
+// withReason is an error's text in one line, without the names of package and
+// function. The packages quote what they repeat of a document or an image; this is in
+// case that some text of crypto/x509's does not.
+func withReason(err error) string {
+	if e, ok := errors.AsType[*attestation.Error](err); ok {
+		return line(string(e.Reason), e.Field, e.Detail, e.Err)
+	}
+	if e, ok := errors.AsType[*eif.Error](err); ok {
+		return line(string(e.Reason), e.Field, e.Detail, e.Err)
+	}
+	return line(err.Error(), "", "", nil)
 }
 
 // withoutReason is the text of an error about the caller's own input, whose
@@ -80,7 +85,20 @@ func withoutReason(err error) string {
 	if !ok {
 		return err.Error()
 	}
-	return strings.TrimPrefix(withoutPackage(e), string(e.Reason)+": ")
+	return line("", e.Field, e.Detail, e.Err)
+}
+
+func line(reason, field, detail string, cause error) string {
+	var parts []string
+	for _, part := range []string{reason, field, detail} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	if cause != nil {
+		parts = append(parts, cause.Error())
+	}
+	return escape(strings.ReplaceAll(strings.Join(parts, ": "), "…", "..."), isASCII)
 }
 
 // text collects readable output: headings, and lines of a name and a value.
@@ -142,14 +160,14 @@ func (p *program) reject(file, verdict string, err error, asJSON bool) error {
 		r = refused{File: inputName(file), Reason: string(e.Reason), Field: e.Field}
 	} else if e, ok := errors.AsType[*eif.Error](err); ok {
 		err = e
-		r = refused{File: inputName(file), Reason: string(e.Reason), Field: e.Place}
+		r = refused{File: inputName(file), Reason: string(e.Reason), Field: e.Field}
 		if e.Offset >= 0 {
 			r.Offset = &e.Offset
 		}
 	} else {
 		return err
 	}
-	r.Message = withoutPackage(err)
+	r.Message = withReason(err)
 	if asJSON {
 		if err := p.writeJSON(r); err != nil {
 			return err

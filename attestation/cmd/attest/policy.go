@@ -29,7 +29,7 @@ const generateRandom = "kms:GenerateRandom"
 // placeholder is no ARN, so that KMS refuses a policy in which it was left.
 const placeholder = "REPLACE-WITH-THE-ARN-OF-THE-INSTANCE-ROLE"
 
-// principalARN is an IAM or STS principal's: no wildcards, which KMS doesn't
+// principalARN is an IAM or STS principal's: no wildcards, which KMS does not
 // take there.
 var principalARN = regexp.MustCompile(`^arn:aws[a-z-]*:(iam|sts)::[0-9]{12}:(root|(role|user|assumed-role)/[A-Za-z0-9+=,.@_/-]+)$`)
 
@@ -81,7 +81,7 @@ func (p *program) policy(args []string) error {
 	if err := images.read(); err != nil {
 		return err
 	}
-	// What a verifier wouldn't accept a key mustn't either.
+	// What a verifier would not accept a key must not either.
 	if _, err := attestation.NewVerifier(attestation.Policy{Measurements: images.measurements, Platform: platform}); err != nil {
 		return errors.New(flagWords(err, "", ""))
 	}
@@ -114,7 +114,7 @@ func (p *program) policy(args []string) error {
 }
 
 // allow makes the statement of one measurement. Its registers must match
-// together, and the values of several can't be alternatives of each other in
+// together, and the values of several cannot be alternatives of each other in
 // one Condition without accepting mixtures.
 func allow(number int, m attestation.Measurement, platform attestation.Platform, principal string, actions []string) statement {
 	prefix, sid := "kms:RecipientAttestation:PCR", "AttestedEnclave"

@@ -102,7 +102,7 @@ func (f *verifyFlags) complete(stderr io.Writer) error {
 	case f.anyMeasurement:
 		return nil
 	case !pinned:
-		return errors.New("what enclave to accept isn't said: give --measurement FILE, --eif FILE or --pcr N=HEX, or --any-measurement for every enclave of every AWS customer")
+		return errors.New("what enclave to accept is not said: give --measurement FILE, --eif FILE or --pcr N=HEX, or --any-measurement for every enclave of every AWS customer")
 	}
 	// Registers given by hand narrow what the files accept. As one more
 	// alternative they would widen it, to any image with this role, say.
@@ -122,7 +122,7 @@ func (f *verifyFlags) complete(stderr io.Writer) error {
 	together := f.wantedPlatform().ImagePCRs()
 	for _, index := range together {
 		if _, ok := f.pcrs[index]; !ok {
-			fmt.Fprintf(stderr, "warning: PCR%d isn't pinned; only PCR%v together stand for the whole image\n", index, together)
+			fmt.Fprintf(stderr, "warning: PCR%d is not pinned; only PCR%v together stand for the whole image\n", index, together)
 			break
 		}
 	}

@@ -20,7 +20,7 @@ func (f *verifyFlags) define(set *flag.FlagSet) {
 	set.BoolVar(&f.anyMeasurement, "any-measurement", false, "accept every enclave of every AWS customer")
 	set.Func("pcr", "accept only documents with this register, `N=HEX`; repeatable, all must match", f.addPCR)
 	f.measurementFlags.define(set, "accept, as one of several, what")
-	set.Func("nonce", "the nonce that was sent with the request, in `HEX`; without it the nonce isn't compared", f.setNonce)
+	set.Func("nonce", "the nonce that was sent with the request, in `HEX`; without it the nonce is not compared", f.setNonce)
 	set.Func("max-age", fmt.Sprintf("how old the document may be, a `DURATION` such as 1h30m (default %v)", attestation.DefaultMaxAge), f.setMaxAge)
 	set.Func("at", "judge as of this `TIME`, as in 2026-03-14T12:00:00Z, or \"document\" for the document's own; without it, now", f.setAt)
 	set.Func("root", "trust the certificate in this `FILE`, PEM or DER, in place of AWS's", f.setRoot)

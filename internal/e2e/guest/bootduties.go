@@ -62,7 +62,7 @@ func (g *guest) bootDuties() {
 		if err := boot.LoadModules(modulePaths(vsockModules)...); err != nil {
 			return "", err
 		}
-		l, err := vsockproxy.Listen(ctx, vsockproxy.Vsock(vsockproxy.AnyCID, vsockproxy.HeartbeatPort))
+		l, err := vsockproxy.Listen(ctx, vsockproxy.Vsock(vsockproxy.AnyCID, boot.HeartbeatPort))
 		if err != nil {
 			return "", err
 		}
@@ -99,10 +99,10 @@ func (g *guest) bootDuties() {
 		if parameter("e2e.host") != "vsock" {
 			return "", skipped("the host has no vsock here")
 		}
-		return "0xB7 to CID 2 port 9000 and back", vsockproxy.Heartbeat(ctx, vsockproxy.Vsock(e2e.HostCID, e2e.BeatPort))
+		return "0xB7 to CID 2 port 9000 and back", boot.Heartbeat(ctx, vsockproxy.Vsock(e2e.HostCID, e2e.BeatPort))
 	})
 	g.check("boot/heartbeat-unheard", func(ctx context.Context) (string, error) {
-		err := vsockproxy.Heartbeat(ctx, vsockproxy.Vsock(1, 9999))
+		err := boot.Heartbeat(ctx, vsockproxy.Vsock(1, 9999))
 		var e *vsockproxy.Error
 		if !errors.As(err, &e) || e.Reason != vsockproxy.ReasonRefused {
 			return "", fmt.Errorf("%v", err)

@@ -130,7 +130,7 @@ func measurement(ctx context.Context, s *nsm.Session) (attestation.Measurement, 
 		if err != nil {
 			return m, err
 		}
-		m.PCRs[index] = attestation.PCR(pcr.Value)
+		m.PCRs[index] = pcr.Value
 	}
 	return m, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	pcrs "github.com/keyvouch/keyvouch/attestation/pcr"
 	"github.com/keyvouch/keyvouch/internal/e2e"
 	"github.com/keyvouch/keyvouch/nsm"
 )
@@ -71,7 +72,7 @@ func (g *guest) nsm() {
 	provoked := map[nsm.Code]bool{}
 	refused := func(err error, code nsm.Code) error {
 		provoked[code] = true
-		return wantError(err, nsm.ReasonRefused, code)
+		return wantError(err, nsm.ReasonNSM, code)
 	}
 
 	g.check("nsm/describe", session(func(ctx context.Context, s *nsm.Session) (string, error) {
@@ -94,11 +95,11 @@ func (g *guest) nsm() {
 				return "", err
 			}
 			// The recording has locked them where the machine doesn't.
-			if !pcr.Locked || len(pcr.Value) != 48 || pcr.Index != index {
+			if !pcr.Locked || pcr.Index != index {
 				return "", fmt.Errorf("%+v", pcr)
 			}
 			if slices.Contains([]int{0, 1, 2, 3, 4}, index) {
-				facts["PCR"+strconv.Itoa(index)] = fmt.Sprintf("%x", pcr.Value)
+				facts["PCR"+strconv.Itoa(index)] = pcr.Value.String()
 			}
 		}
 		g.facts(facts)
@@ -119,7 +120,7 @@ func (g *guest) nsm() {
 	}))
 
 	g.check("nsm/extend", session(func(ctx context.Context, s *nsm.Session) (string, error) {
-		want := [48]byte{}
+		want := pcrs.Value{}
 		sizes := []int{5, 0, 1024, 4000, 4054}
 		for _, size := range sizes {
 			data := pattern(size)
@@ -132,12 +133,12 @@ func (g *guest) nsm() {
 			if err != nil {
 				return "", err
 			}
-			if !bytes.Equal(got, want[:]) || !bytes.Equal(pcr.Value, want[:]) || pcr.Locked {
-				return "", fmt.Errorf("%d bytes: got %x and read %+v, want %x", size, got, pcr, want)
+			if got != want || pcr.Value != want || pcr.Locked {
+				return "", fmt.Errorf("%d bytes: got %v and read %+v, want %v", size, got, pcr, want)
 			}
 		}
 		for _, size := range []int{4097, 1 << 20} {
-			if _, err := s.ExtendPCR(ctx, 20, make([]byte, size)); wantError(err, nsm.ReasonTooLarge, "") != nil {
+			if _, err := s.ExtendPCR(ctx, 20, make([]byte, size)); wantError(err, nsm.ReasonRequestSize, "") != nil {
 				return "", err
 			}
 		}
@@ -158,8 +159,8 @@ func (g *guest) nsm() {
 		if err != nil {
 			return "", err
 		}
-		if !pcr.Locked || !bytes.Equal(pcr.Value, before) {
-			return "", fmt.Errorf("%+v, want it locked at %x", pcr, before)
+		if !pcr.Locked || pcr.Value != before {
+			return "", fmt.Errorf("%+v, want it locked at %v", pcr, before)
 		}
 		return "a locked PCR keeps its value", errors.Join(
 			refused(extended, nsm.CodeReadOnlyIndex),
@@ -209,7 +210,7 @@ func (g *guest) nsm() {
 			tried++
 		}
 		for _, r := range []nsm.AttestationRequest{{UserData: pattern(1025)}, {Nonce: pattern(1025)}, {PublicKey: pattern(1025)}} {
-			if _, err := s.Attest(ctx, r); wantError(err, nsm.ReasonTooLarge, "") != nil {
+			if _, err := s.Attest(ctx, r); wantError(err, nsm.ReasonRequestSize, "") != nil {
 				return "", err
 			}
 		}
@@ -236,11 +237,11 @@ func (g *guest) nsm() {
 			return "", fmt.Errorf("%v, want EMSGSIZE in the chain", err)
 		}
 		provoked[nsm.CodeInputTooLarge] = true
-		if err := wantError(err, nsm.ReasonTooLarge, nsm.CodeInputTooLarge); err != nil {
+		if err := wantError(err, nsm.ReasonRequestSize, nsm.CodeInputTooLarge); err != nil {
 			return "", err
 		}
 		_, empty := device.Send(nil) // refused in user space: the driver would block
-		return "EMSGSIZE", wantError(empty, nsm.ReasonTooLarge, nsm.CodeInputTooLarge)
+		return "EMSGSIZE", wantError(empty, nsm.ReasonRequestSize, nsm.CodeInputTooLarge)
 	})
 
 	g.check("nsm/random", session(func(_ context.Context, s *nsm.Session) (string, error) {
@@ -318,7 +319,7 @@ func (g *guest) lockAll() {
 			return "", fmt.Errorf("a document has %d PCRs, want 32", n)
 		}
 		_, extended := s.ExtendPCR(ctx, 31, nil)
-		return "a document has 32 PCRs", wantError(extended, nsm.ReasonRefused, nsm.CodeReadOnlyIndex)
+		return "a document has 32 PCRs", wantError(extended, nsm.ReasonNSM, nsm.CodeReadOnlyIndex)
 	}))
 }
 
@@ -340,8 +341,8 @@ func checkDocument(ctx context.Context, s *nsm.Session, d nsm.Description, raw [
 		if err != nil {
 			return err
 		}
-		if value := doc.PCRs[index]; !bytes.Equal(value[:], pcr.Value) {
-			return fmt.Errorf("PCR%d is %x in a document, and %x in the NSM", index, value, pcr.Value)
+		if value := doc.PCRs[index]; !bytes.Equal(value, pcr.Value[:]) {
+			return fmt.Errorf("PCR%d is %x in a document, and %v in the NSM", index, value, pcr.Value)
 		}
 	}
 	return nil

@@ -55,7 +55,7 @@ func (d *rawDevice) Send(request []byte) ([]byte, error) {
 	room := make([]byte, nsm.MaxResponseSize)
 	n, err := d.exchange(request, room)
 	if err == syscall.EMSGSIZE {
-		return nil, &nsm.Error{Op: "Send", Reason: nsm.ReasonTooLarge, Code: nsm.CodeInputTooLarge, Detail: "the driver finds the request too long", Err: err}
+		return nil, &nsm.Error{Op: "Send", Reason: nsm.ReasonRequestSize, Code: nsm.CodeInputTooLarge, Detail: "the driver finds the request too long", Err: err}
 	}
 	if err != nil {
 		return nil, &nsm.Error{Op: "Send", Reason: nsm.ReasonDevice, Err: err}

@@ -71,7 +71,7 @@ func (g *guest) stress() {
 				ended <- together(callers, func(caller int) error {
 					for {
 						err := ownAnswer(ctx, s, uint64(caller))
-						if errors.Is(err, nsm.ErrClosed) {
+						if errors.Is(err, nsm.ReasonClosed) {
 							return wantError(err, nsm.ReasonClosed, "")
 						}
 						if err != nil {

@@ -145,7 +145,7 @@ func newWorld(ctx context.Context, m *machine, vsock string) (_ *world, err erro
 	w.ended.Go(func() { _ = instance.Serve(metadata) })
 	context.AfterFunc(ctx, func() { _ = instance.Close() })
 
-	proxy := &vsockproxy.Proxy{Target: w.kms.Addr(), Allow: allow, DrainTimeout: time.Millisecond}
+	proxy := &vsockproxy.Proxy{Route: vsockproxy.To(w.kms.Addr()), Allow: allow, DrainTimeout: time.Millisecond}
 	w.ended.Go(func() { _ = proxy.Serve(ctx, entry) })
 	return w, nil
 }

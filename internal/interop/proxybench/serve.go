@@ -49,6 +49,6 @@ func serve(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	p := &vsockproxy.Proxy{Target: target, Allow: allow, MaxConns: 3000}
+	p := &vsockproxy.Proxy{Route: vsockproxy.To(target), Allow: allow, MaxConns: 3000}
 	return p.Serve(ctx, listener)
 }

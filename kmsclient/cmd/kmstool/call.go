@@ -15,13 +15,9 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy"
 )
 
-// entropySize is how many bytes go from the NSM into the kernel's pool: what the
-// NSM gives at once, and more than the pool has.
-const entropySize = 256
-
 // call makes the one call.
 //
-// The session isn't closed. The process ends, which closes the device, and Close
+// The session is not closed. The process ends, which closes the device, and Close
 // would wait up to two minutes for an NSM that hangs.
 func (p *program) call(ctx context.Context, c *command, f *flags) (*output, error) {
 	if err := p.readFiles(ctx, f); err != nil {
@@ -39,10 +35,10 @@ func (p *program) call(ctx context.Context, c *command, f *flags) (*output, erro
 	}
 	if err := p.seed(ctx, session); err != nil {
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("the NSM doesn't answer: %w", err)
+			return nil, fmt.Errorf("the NSM does not answer: %w", err)
 		}
 		// The kernel waits until it has enough of its own.
-		p.say("warning: ", "the NSM's randomness didn't get into the kernel's pool: "+err.Error())
+		p.say("warning: ", "the NSM's randomness did not get into the kernel's pool: "+err.Error())
 	}
 	dialer := vsockproxy.Dialer{Endpoint: f.proxy}
 	opts := kmsclient.Options{Dial: dialer.DialContext, RootCAs: p.roots}
@@ -72,7 +68,7 @@ func (p *program) warnOfKey(c *command, f *flags) {
 	case f.keyID == "":
 		p.say("warning: ", "no key is pinned: whoever made the ciphertext may have chosen the plaintext; give the key's full ARN in --key-id, or --unsafe-any-key if that is meant")
 	default:
-		p.say("warning: ", "--key-id isn't a full key ARN, and pins no key: with credentials of another account it is another's key; give the ARN, or --unsafe-any-key if that is meant")
+		p.say("warning: ", "--key-id is not a full key ARN, and pins no key: with credentials of another account it is another's key; give the ARN, or --unsafe-any-key if that is meant")
 	}
 }
 

@@ -14,12 +14,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// Sizes in bytes (KMS API reference, Decrypt and GenerateRandom).
-const (
-	maxCiphertext = 6144
-	maxRandom     = 1024
-)
-
 // command is one of the operations.
 type command struct {
 	name, synopsis string
@@ -48,7 +42,7 @@ var commands = map[string]*command{
 		},
 		check: func(f *flags) error {
 			if f.algorithm != "" && f.algorithm != types.EncryptionAlgorithmSpecSymmetricDefault && f.keyID == "" {
-				return fmt.Errorf("--encryption-algorithm %s is one of asymmetric keys, whose ciphertexts don't say their key: give --key-id", f.algorithm)
+				return fmt.Errorf("--encryption-algorithm %s is one of asymmetric keys, whose ciphertexts do not say their key: give --key-id", f.algorithm)
 			}
 			if f.ciphertext != nil && f.ciphertextFile != "" {
 				return errors.New("--ciphertext-file beside --ciphertext: choose one")
@@ -164,7 +158,7 @@ func decodeCiphertext(text string) ([]byte, error) {
 	blob, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 	switch {
 	case err != nil:
-		return nil, errors.New("isn't base64, in the standard alphabet and padded")
+		return nil, errors.New("is not base64, in the standard alphabet and padded")
 	case len(blob) == 0:
 		return nil, errors.New("is empty")
 	case len(blob) > maxCiphertext:

@@ -24,7 +24,7 @@ func (f *flags) addContext(s string) error {
 // addContextObject reads by tokens, since a json.Unmarshal into a map takes the
 // last of equal keys.
 func (f *flags) addContextObject(s string) error {
-	malformed := errors.New("begins with a brace but isn't a JSON object of strings")
+	malformed := errors.New("begins with a brace but is not a JSON object of strings")
 	if !json.Valid([]byte(s)) {
 		return malformed
 	}
@@ -49,7 +49,7 @@ func (f *flags) addPair(key, value string) error {
 		return errors.New("a key is empty")
 	}
 	if !text(key) || !text(value) {
-		return errors.New("a key or a value has what isn't UTF-8, or U+FFFD, which stands for it: different contexts would be the same to KMS")
+		return errors.New("a key or a value has what is not UTF-8, or U+FFFD, which stands for it: different contexts would be the same to KMS")
 	}
 	if _, twice := f.context[key]; twice {
 		return fmt.Errorf("the key %+q is given twice", key)
@@ -62,7 +62,7 @@ func (f *flags) addPair(key, value string) error {
 }
 
 // text says that a string holds what was meant. U+FFFD is what JSON's decoder
-// makes of bytes that aren't UTF-8 and of halves of surrogate pairs, whichever
+// makes of bytes that are not UTF-8 and of halves of surrogate pairs, whichever
 // they are.
 func text(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsRune(s, utf8.RuneError)

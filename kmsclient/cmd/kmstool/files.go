@@ -10,17 +10,13 @@ import (
 	"os"
 )
 
-// maxRootsSize bounds the file of --root-cas, in bytes. All of Mozilla's roots
-// have a quarter of it.
-const maxRootsSize = 1 << 20
-
 // misuse is a wrong call that is found only when a file is read.
 type misuse struct{ error }
 
 // readFiles reads what flags name files for.
 func (p *program) readFiles(ctx context.Context, f *flags) error {
 	if f.rootsFile != "" {
-		data, err := read(ctx, "--root-cas", maxRootsSize, opening(f.rootsFile))
+		data, err := read(ctx, "--root-cas", maxRootsFile, opening(f.rootsFile))
 		if err != nil {
 			return err
 		}
@@ -34,8 +30,7 @@ func (p *program) readFiles(ctx context.Context, f *flags) error {
 		if f.ciphertextFile == "-" {
 			open = func() (io.ReadCloser, error) { return io.NopCloser(p.stdin), nil }
 		}
-		// Base64 adds a third, line breaks don't double it.
-		data, err := read(ctx, "--ciphertext-file", 2*maxCiphertext, open)
+		data, err := read(ctx, "--ciphertext-file", maxCiphertextFile, open)
 		if err != nil {
 			return err
 		}

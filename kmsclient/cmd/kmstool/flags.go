@@ -17,16 +17,6 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy"
 )
 
-const (
-	// defaultPort and defaultRegion are kmstool_enclave_cli's.
-	defaultPort   = 8000
-	defaultRegion = "us-east-1"
-
-	// defaultTimeout leaves an attempt that hangs, which has 30 seconds, a
-	// second one. The NSM's driver may hang for two minutes.
-	defaultTimeout = time.Minute
-)
-
 // flags are a command's flags as they were given, and how far the call got.
 type flags struct {
 	set *flag.FlagSet
@@ -109,7 +99,7 @@ func (f *flags) define(c *command) {
 	f.value("imds-port", "the vsock `PORT` on which the parent forwards to its instance metadata service, for the credentials of its role; those in the environment are ignored then", f.port(&f.imds, &f.imdsFlag, "--imds-port"))
 	f.value("imds", "that service's `ENDPOINT` instead, as of --proxy", f.endpointOf(&f.imds, &f.imdsFlag, "--imds"))
 	f.value("endpoint", "a KMS endpoint other than the region's, as a `URL`, https://HOST[:PORT]", f.setEndpoint)
-	f.text(&f.endpointHost, "endpoint-host", "the `HOST` of --endpoint if it isn't one of KMS's own names: whoever holds a certificate for it can forge answers")
+	f.text(&f.endpointHost, "endpoint-host", "the `HOST` of --endpoint if it is not one of KMS's own names: whoever holds a certificate for it can forge answers")
 	f.text(&f.rootsFile, "root-cas", "the only roots that may certify the endpoint, a `FILE` of PEM certificates in place of Amazon's; for isolated partitions")
 	f.value("timeout", fmt.Sprintf("how long all may take, a `DURATION` such as 20s (default %v)", defaultTimeout), f.setTimeout)
 	f.set.BoolVar(&f.json, "json", false, "print one JSON object, of a failure too unless it is a mistake in the flags")
@@ -132,7 +122,7 @@ func (p *program) parse(c *command, args []string) (*flags, error) {
 	f.set.PrintDefaults()
 	f.set.SetOutput(io.Discard)
 
-	// What kmstool_enclave_cli takes besides isn't in the help.
+	// What kmstool_enclave_cli takes besides is not in the help.
 	for _, name := range c.ignored {
 		f.set.Func(name, "", func(string) error { f.ignored = append(f.ignored, name); return nil })
 	}
@@ -152,7 +142,7 @@ func (p *program) parse(c *command, args []string) (*flags, error) {
 	case err != nil:
 		return nil, parseError(c, err)
 	case f.set.NArg() > 0:
-		// Not shown: it may be half of a secret that wasn't quoted.
+		// Not shown: it may be half of a secret that was not quoted.
 		return nil, fmt.Errorf("argument %d after the command is neither a flag nor the value of one", len(args)-f.set.NArg()+1)
 	}
 	if err := f.check(c); err != nil {
@@ -175,7 +165,7 @@ func parseError(c *command, err error) error {
 			return fmt.Errorf("%s-%s; kmstool %s -h lists the flags", kind, name, c.name)
 		}
 	}
-	return fmt.Errorf("an argument can't be read as --flag VALUE or --flag=VALUE; kmstool %s -h lists the flags", c.name)
+	return fmt.Errorf("an argument cannot be read as --flag VALUE or --flag=VALUE; kmstool %s -h lists the flags", c.name)
 }
 
 // check checks the flags together.
@@ -197,7 +187,7 @@ func (f *flags) check(c *command) error {
 	return nil
 }
 
-// pinned says that the key is named by its full ARN. A malformed one isn't taken
+// pinned says that the key is named by its full ARN. A malformed one is not taken
 // for something else: kmsclient refuses it.
 func (f *flags) pinned() bool {
 	return strings.HasPrefix(f.keyID, "arn:") && !strings.Contains(f.keyID, ":alias/")

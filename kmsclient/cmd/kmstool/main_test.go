@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"flag"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,10 +13,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// The scripts wait more than they compute. The command line's word still counts.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"kmstool": testMain, "kmstool-as-built": main})
 }
 
 func TestScripts(t *testing.T) {
+	t.Parallel() // beside the build of TestStaticallyLinked
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
 		Setup: newWorld,

@@ -41,7 +41,7 @@ func (p *program) print(out *output, asJSON bool) error {
 		}
 	}
 	if _, err := p.stdout.Write(b.Bytes()); err != nil {
-		return fmt.Errorf("the output can't be written: %w", err)
+		return fmt.Errorf("the output cannot be written: %w", err)
 	}
 	return nil
 }
@@ -89,7 +89,7 @@ func (p *program) report(ctx context.Context, c *command, f *flags, err error) i
 			_, err = p.stdout.Write(append(encoded, '\n'))
 		}
 		if err != nil {
-			p.say("kmstool "+c.name+": ", "the output can't be written: "+err.Error())
+			p.say("kmstool "+c.name+": ", "the output cannot be written: "+err.Error())
 		}
 	}
 	switch kmsclient.Reason(e.Reason) {
@@ -102,16 +102,30 @@ func (p *program) report(ctx context.Context, c *command, f *flags, err error) i
 // message is an error's text in the terms of flags, without what the SDK and the
 // packages put around it.
 func message(err error) string {
-	if errors.Is(err, nsm.ErrNoDevice) {
+	if errors.Is(err, nsm.ReasonNoDevice) {
 		return "there is no NSM at /dev/nsm: kmstool runs inside a Nitro Enclave only, on a kernel that has loaded its nsm driver"
 	}
-	text := err.Error()
 	if e, ok := errors.AsType[*kmsclient.Error](err); ok {
-		text = strings.TrimPrefix(e.Error(), "kmsclient: ")
-	} else if e, ok := errors.AsType[*nsm.Error](err); ok {
-		text = strings.TrimPrefix(e.Error(), "nsm: ")
+		return flagWords.Replace(inOneLine(e.Op, string(e.Reason), e.Field, e.Detail, e.Err))
 	}
-	return flagWords.Replace(text)
+	if e, ok := errors.AsType[*nsm.Error](err); ok {
+		return inOneLine(e.Op, string(e.Reason), e.Field, e.Detail, e.Err)
+	}
+	return err.Error()
+}
+
+// inOneLine is an error's text without its package.
+func inOneLine(op, reason, field, detail string, cause error) string {
+	var parts []string
+	for _, part := range []string{op, reason, field, detail} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	if cause != nil {
+		parts = append(parts, cause.Error())
+	}
+	return strings.Join(parts, ": ")
 }
 
 // flagWords puts the packages' options in the terms of flags.
@@ -121,7 +135,6 @@ var flagWords = strings.NewReplacer(
 	"ConfigOptions.DialIMDS", "--imds-port",
 	"the address that DialIMDS dials", "the address of --imds-port or --imds",
 	"Options.Hosts", "--endpoint-host",
-	"Hosts has", "--endpoint-host has",
 	"Options.KeyIDs", "--key-id",
 	"KeyIDs", "--key-id",
 	"BaseEndpoint", "--endpoint",

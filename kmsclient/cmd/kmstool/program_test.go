@@ -20,7 +20,7 @@ import (
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
-// stuck is an NSM that tells when it is asked, and doesn't answer.
+// stuck is an NSM that tells when it is asked, and does not answer.
 type stuck struct {
 	asked, free chan struct{}
 }
@@ -36,7 +36,7 @@ func (s *stuck) Close() error { return nil }
 // terminateOnce sends this process SIGTERM once the channel is closed.
 func terminateOnce(t *testing.T, asked <-chan struct{}) {
 	if runtime.GOOS == "windows" {
-		t.Skip("a process can't send itself a signal on Windows")
+		t.Skip("a process cannot send itself a signal on Windows")
 	}
 	go func() {
 		<-asked
@@ -50,7 +50,7 @@ func terminateOnce(t *testing.T, asked <-chan struct{}) {
 	}()
 }
 
-// A signal ends a call at once, although its request to the NSM can't be called
+// A signal ends a call at once, although its request to the NSM cannot be called
 // back.
 func TestSignal(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", testID)
@@ -127,9 +127,9 @@ func TestCiphertext(t *testing.T) {
 		{"a byte more", encode(maxCiphertext + 1), 0, "has 6145 bytes: KMS takes 6144"},
 		{"spaces around", " " + encode(3) + "\n", 3, ""},
 		{"line breaks", encode(30) + "\r\n" + encode(3) + "\n", 33, ""},
-		{"not padded", "AA", 0, "isn't base64"},
-		{"URL alphabet", "__-_", 0, "isn't base64"},
-		{"the sign of the standard input", "-", 0, "isn't base64"},
+		{"not padded", "AA", 0, "is not base64"},
+		{"URL alphabet", "__-_", 0, "is not base64"},
+		{"the sign of the standard input", "-", 0, "is not base64"},
 		{"only spaces", " ", 0, "is empty"},
 		{"nothing", "", 0, "is empty"},
 	} {
@@ -166,7 +166,7 @@ func TestCiphertextFileIsBounded(t *testing.T) {
 	}
 }
 
-// open is a standard input that tells when it is read, and doesn't end.
+// open is a standard input that tells when it is read, and does not end.
 type open struct{ asked, free chan struct{} }
 
 func (o *open) Read([]byte) (int, error) {
@@ -190,7 +190,7 @@ func TestCiphertextFileIsAwaited(t *testing.T) {
 			}
 			var stdout, stderr bytes.Buffer
 			p := program{stdin: stdin, stdout: &stdout, stderr: &stderr,
-				openNSM: func() (*nsm.Session, error) { t.Error("the NSM was opened"); return nil, nsm.ErrNoDevice }}
+				openNSM: func() (*nsm.Session, error) { t.Error("the NSM was opened"); return nil, nsm.ReasonNoDevice }}
 			code := p.run([]string{"decrypt", "--json", "--ciphertext-file", "-", "--timeout", test.timeout})
 			if code != exitFailed || !strings.HasPrefix(stderr.String(), "kmstool decrypt: "+test.message) || strings.Contains(stderr.String(), "hint") {
 				t.Errorf("exits with %d\n%s", code, stderr.String())
@@ -234,7 +234,7 @@ func TestEncryptionContextIsText(t *testing.T) {
 		`{"k":"\ud800"}`, `{"\udfff":"v"}`, `{"k":"\ude00\ud83d"}`, `{"k":"\ufffd"}`, "{\"k\":\"\xff\"}", "{\"\xff\":\"v\"}", "{\"k\":\"\ufffd\"}",
 	} {
 		f := &flags{}
-		if err := f.addContext(test); err == nil || !strings.Contains(err.Error(), "isn't UTF-8") || len(f.context) != 0 {
+		if err := f.addContext(test); err == nil || !strings.Contains(err.Error(), "is not UTF-8") || len(f.context) != 0 {
 			t.Errorf("%+q: error %v, context %+q", test, err, f.context)
 		}
 	}
@@ -249,6 +249,7 @@ func TestEncryptionContextIsText(t *testing.T) {
 
 // The program is one file: no dynamic linker, no libraries.
 func TestStaticallyLinked(t *testing.T) {
+	t.Parallel() // beside the scripts, which wait
 	binary := filepath.Join(t.TempDir(), "kmstool")
 	build := exec.Command("go", "build", "-o", binary, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")

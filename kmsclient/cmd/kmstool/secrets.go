@@ -5,10 +5,6 @@ import (
 	"strings"
 )
 
-// piece is how many bytes of a secret in a row are too many to show. A message
-// may have less than the whole: what it quotes, a package may have cut short.
-const piece = 8
-
 // secretFlags are those whose values are secrets, by all their names.
 var secretFlags = map[string]bool{
 	"aws-secret-access-key": true, "s": true,

@@ -23,6 +23,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyvouch/keyvouch/internal/programtest"
+	"github.com/keyvouch/keyvouch/internal/testkeys"
+	"github.com/keyvouch/keyvouch/kmsclient/internal/rsakey"
 	"github.com/keyvouch/keyvouch/kmsclient/kmstest"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
@@ -159,7 +161,9 @@ func (w *world) proxy(at vsockproxy.Endpoint, target string) error {
 	if err != nil {
 		return err
 	}
-	w.serve(func(ctx context.Context) { _ = (&vsockproxy.Proxy{Target: target, Allow: allow}).Serve(ctx, listener) })
+	w.serve(func(ctx context.Context) {
+		_ = (&vsockproxy.Proxy{Route: vsockproxy.To(target), Allow: allow}).Serve(ctx, listener)
+	})
 	return nil
 }
 
@@ -272,6 +276,7 @@ func (hanging) Close() error                { return nil }
 // testMain is main with the surroundings that the script's environment names.
 // It is in the test binary only.
 func testMain() {
+	rsakey.Generate = testkeys.Next
 	p := program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, openNSM: openTestNSM, entropyPool: os.Getenv("POOL")}
 	if name := os.Getenv("TEST_ROOTS"); name != "" {
 		certificates, err := os.ReadFile(name)
@@ -286,7 +291,7 @@ func testMain() {
 func openTestNSM() (*nsm.Session, error) {
 	switch path := os.Getenv("NSM"); path {
 	case "":
-		return nsm.Open() // tests don't run inside an enclave
+		return nsm.Open() // tests do not run inside an enclave
 	case "hanging":
 		return nsm.NewSession(hanging{}), nil
 	default:

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keyvouch/keyvouch/vsockproxy"
+	"github.com/keyvouch/keyvouch/vsockproxy/allowfile"
 )
 
 // check says what a configuration means, or a file of rules alone. It opens the
@@ -72,7 +73,7 @@ func hasKey(root *yaml.Node, key string) bool {
 }
 
 func (p *program) checkRules(path string, content []byte) error {
-	a, err := vsockproxy.ReadAllowlist(bytes.NewReader(content))
+	a, err := allowfile.Read(bytes.NewReader(content))
 	if err != nil {
 		return fmt.Errorf("%s: %s", path, plain(err))
 	}

@@ -167,7 +167,7 @@ func parseCompatible(args []string) (*config, error) {
 	}
 	r.name = net.JoinHostPort(strings.Trim(others[1], "[]"), others[2])
 	r.words = "to " + r.name
-	r.proxy = vsockproxy.Proxy{Target: r.name, MaxConns: workers, DrainTimeout: c.drainTimeout}
+	r.proxy = vsockproxy.Proxy{Route: vsockproxy.To(r.name), MaxConns: workers, DrainTimeout: c.drainTimeout}
 	switch {
 	case four:
 		r.proxy.AddressFamily = vsockproxy.IPv4Only
@@ -187,7 +187,7 @@ func parseCompatible(args []string) (*config, error) {
 	}
 	r.use(file)
 	if err := r.proxy.Check(); err != nil {
-		text := strings.ReplaceAll(plain(err), "address_family is", "what -4 and -6 say is")
+		text := inWords(err, map[string]string{"Proxy.Route": "", "Proxy.AddressFamily": "-4 and -6"})
 		return nil, fmt.Errorf("%s (the allowlist is %s)", text, rules)
 	}
 	return c, nil

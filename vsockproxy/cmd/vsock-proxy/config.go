@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keyvouch/keyvouch/vsockproxy"
+	"github.com/keyvouch/keyvouch/vsockproxy/allowfile"
 )
 
 // config is what a process serves, from a file or from the command line of AWS's
@@ -35,6 +36,8 @@ type route struct {
 	line   int                 // in the file
 	listen vsockproxy.Endpoint // zero means: from systemd
 	proxy  vsockproxy.Proxy
+	kind   string                      // "target", "connect", "server_name" or "to_enclave"
+	target string                      // of a route to one
 	words  string                      // where it leads
 	allow  func() vsockproxy.Allowlist // nil if it leads into the enclave
 	file   *ruleFile                   // where the rules are from, if they are from a file
@@ -44,7 +47,7 @@ type route struct {
 // ruleFile is a file of rules, which several routes may have.
 type ruleFile struct {
 	path string
-	*vsockproxy.AllowlistFile
+	*allowfile.File
 }
 
 // fromSystemd is how a route says that its listener is passed by systemd.
@@ -157,7 +160,7 @@ func (c *config) readRoute(d *document, f *fields) *route {
 	// A mistake in a part would show in the whole again.
 	if len(d.mistakes) == before {
 		if err := r.proxy.Check(); err != nil {
-			d.wrong(f.line, "route %s: %s", r.name, plain(err))
+			d.wrong(f.line, "route %s: %s", r.name, inWords(err, map[string]string{"Proxy.Route": r.kind, "Proxy.AddressFamily": "address_family"}))
 		}
 	}
 	return r
@@ -180,13 +183,15 @@ func (c *config) readDestination(d *document, f *fields, r *route) {
 	if f.has("proxy_protocol") && kind != "to_enclave" {
 		d.wrong(f.at("proxy_protocol"), "proxy_protocol is for routes with to_enclave")
 	}
+	r.kind = kind
 	switch kind {
 	case "":
 		d.wrong(f.line, "the route leads nowhere: it needs one of %s", strings.Join(kinds, ", "))
 		return
 	case "target":
-		r.proxy.Target = f.text("target", "host:port, such as kms.eu-west-1.amazonaws.com:443")
-		r.words = "to " + r.proxy.Target
+		r.target = f.text("target", "host:port, such as kms.eu-west-1.amazonaws.com:443")
+		r.proxy.Route = vsockproxy.To(r.target)
+		r.words = "to " + r.target
 	case "connect":
 		if before := len(d.mistakes); !f.boolean("connect") && len(d.mistakes) == before {
 			d.wrong(f.at("connect"), "connect must be true, or left out for another kind of route")
@@ -265,8 +270,8 @@ func (c *config) readAllowlist(d *document, f *fields, r *route) {
 		if len(texts) > 0 && len(d.mistakes) == before {
 			r.list(d, f, "allowlist", texts...)
 		}
-	case r.proxy.Target != "":
-		r.list(d, f, "target", r.proxy.Target)
+	case r.target != "":
+		r.list(d, f, "target", r.target)
 	case f.has("target"): // there is a mistake in it already
 	default:
 		d.wrong(f.line, "the route has no rules: allowlist or allowlist_file says what its clients may reach")
@@ -275,7 +280,7 @@ func (c *config) readAllowlist(d *document, f *fields, r *route) {
 
 // withoutEntry is for an entry that is given alone.
 func withoutEntry(err error) string {
-	return strings.TrimPrefix(plain(err), "entry 1 of the allowlist: ")
+	return inWords(err, map[string]string{"entry 1 of the allowlist": ""})
 }
 
 // use takes the rules from a file.
@@ -307,7 +312,7 @@ func (c *config) ruleFile(path string) (*ruleFile, error) {
 			return f, nil
 		}
 	}
-	opened, err := vsockproxy.OpenAllowlistFile(path)
+	opened, err := allowfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -332,38 +337,47 @@ func metricsEndpoint(text string, anywhere bool) (vsockproxy.Endpoint, error) {
 	return e, fmt.Errorf("%v: metrics are for tcp and unix endpoints", e)
 }
 
-func isUnix(e vsockproxy.Endpoint) bool  { return strings.HasPrefix(e.String(), "unix://") }
-func isTCP(e vsockproxy.Endpoint) bool   { return strings.HasPrefix(e.String(), "tcp://") }
-func isVsock(e vsockproxy.Endpoint) bool { return strings.HasPrefix(e.String(), "vsock://") }
+func isUnix(e vsockproxy.Endpoint) bool  { return e.Network() == "unix" }
+func isTCP(e vsockproxy.Endpoint) bool   { return e.Network() == "tcp" }
+func isVsock(e vsockproxy.Endpoint) bool { return e.Network() == "vsock" }
 
 // isLoopback reports whether e is TCP on a loopback address. A name is none:
 // "localhost" leads wherever /etc/hosts says.
 func isLoopback(e vsockproxy.Endpoint) bool {
-	hostport, ok := strings.CutPrefix(e.String(), "tcp://")
-	addr, err := netip.ParseAddrPort(hostport)
-	return ok && err == nil && addr.Addr().IsLoopback()
+	addr, err := netip.ParseAddrPort(e.Address())
+	return err == nil && isTCP(e) && addr.Addr().IsLoopback()
 }
 
-// plain is an error's text without the names of package and API.
-func plain(err error) string {
+// plain is an error's text without the names of package and API: the field, what is
+// wrong with it, and the cause in the same words.
+func plain(err error) string { return inWords(err, nil) }
+
+// inWords is the same with the names that fields of the API have here.
+func inWords(err error, fields map[string]string) string {
 	var e *vsockproxy.Error
 	if !errors.As(err, &e) {
 		return err.Error()
 	}
-	text := strings.TrimPrefix(err.Error(), "vsockproxy: ")
-	text = strings.ReplaceAll(text, "vsockproxy: ", "")
-	text = optionNames.Replace(text)
-	// What is wrong in a text needs no word for that.
-	for _, prefix := range []string{"parse: bad-endpoint: ", "parse: bad-allowlist: ", "load: bad-allowlist: ", "serve: bad-config: ", "serve: not-allowed: "} {
-		text = strings.TrimPrefix(text, prefix)
-		text = strings.Replace(text, "\": "+prefix, "\": ", 1) // behind the name of a file
+	var parts []string
+	add := func(part string) {
+		if part != "" {
+			parts = append(parts, part)
+		}
 	}
-	return text
+	switch e.Reason {
+	case vsockproxy.ReasonInvalidEndpoint, vsockproxy.ReasonInvalidAllowlist, vsockproxy.ReasonInvalidOptions, vsockproxy.ReasonNotAllowed:
+		// What is wrong in a text needs no word for that.
+	default:
+		add(string(e.Reason))
+	}
+	if field, ok := fields[e.Field]; ok {
+		add(field)
+	} else {
+		add(e.Field)
+	}
+	add(e.Detail)
+	if e.Err != nil {
+		add(inWords(e.Err, fields))
+	}
+	return strings.Join(parts, ": ")
 }
-
-// optionNames translate the names of the API into those of the file.
-var optionNames = strings.NewReplacer(
-	"Proxy.Target", "target",
-	"Proxy.Route", "to_enclave",
-	"Proxy.AddressFamily", "address_family",
-)

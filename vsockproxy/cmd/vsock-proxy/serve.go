@@ -57,8 +57,7 @@ func (p *program) serve(c *config) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	cutting, cut := context.WithCancelCause(context.Background())
-	defer cut(nil)
+	cutting := make(chan struct{})
 	bounds, err := s.listenAll(ctx)
 	if err != nil {
 		return err
@@ -87,12 +86,12 @@ func (p *program) serve(c *config) error {
 	s.warnOfDescriptors(bounds)
 	s.ready.Store(true)
 	s.notify.send("READY=1", s.status())
-	return s.loop(signals, ended, len(bounds), cancel, cut)
+	return s.loop(signals, ended, len(bounds), cancel, func() { close(cutting) })
 }
 
 // loop waits for what happens until every listener's Serve has ended. The watchdog
 // is fed here, so that it tells of a loop that hangs. Its error is a loggedError.
-func (s *service) loop(signals <-chan os.Signal, ended <-chan error, serving int, cancel func(), cut func(error)) error {
+func (s *service) loop(signals <-chan os.Signal, ended <-chan error, serving int, cancel, cut func()) error {
 	status := time.NewTicker(statusInterval)
 	defer status.Stop()
 	var failure error
@@ -117,7 +116,7 @@ func (s *service) loop(signals <-chan os.Signal, ended <-chan error, serving int
 					failure = errSecondSignal
 				}
 				s.log.Warn("a second signal: open connections are cut", "signal", sig.String(), "open", s.open())
-				cut(errSecondSignal)
+				cut()
 			default: // also while a broken listener has it drain
 				told = true
 				s.log.Info("ending: no new connections; a second signal cuts the open ones", "signal", sig.String(), "open", s.open(), "drain_timeout", s.drain())
