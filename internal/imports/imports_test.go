@@ -26,6 +26,7 @@ var testSupport = []string{
 	module + "/internal/imports",
 	module + "/internal/vectors",
 	module + "/internal/vectors/generate",
+	module + "/internal/programtest",
 	module + "/internal/testkeys",
 	module + "/vsockproxy/internal/conntest",
 	module + "/internal/testkeys/generate",

@@ -25,6 +25,7 @@ import (
 
 	"github.com/keyvouch/keyvouch/attestation"
 	"github.com/keyvouch/keyvouch/attestation/eif"
+	"github.com/keyvouch/keyvouch/internal/programtest"
 	"github.com/keyvouch/keyvouch/internal/testkeys"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
@@ -50,7 +51,7 @@ type fixture struct {
 }
 
 func writeFixtures(env *testscript.Env) error {
-	quickExit(env)
+	programtest.QuickExit(env)
 	now := time.Now()
 	f := &fixture{dir: env.WorkDir}
 	f.pki, f.err = nsmtest.NewPKI(nsmtest.PKIOptions{Clock: ago(now, 48*time.Hour)})
@@ -109,9 +110,6 @@ func writeFixtures(env *testscript.Env) error {
 	env.Setenv("THEN", now.Add(-12*time.Hour+time.Minute).UTC().Format(time.RFC3339))
 	return f.err
 }
-
-// quickExit keeps the race detector from sleeping a second at each exit.
-func quickExit(env *testscript.Env) { env.Setenv("GORACE", "atexit_sleep_ms=0") }
 
 func ago(now time.Time, d time.Duration) func() time.Time {
 	return func() time.Time { return now.Add(-d) }

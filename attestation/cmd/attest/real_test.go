@@ -7,6 +7,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/keyvouch/keyvouch/internal/programtest"
 	"github.com/keyvouch/keyvouch/internal/realdoc"
 )
 
@@ -25,9 +26,9 @@ func TestRealDocuments(t *testing.T) {
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/real",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "each": each},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": programtest.Exits, "each": each},
 		Setup: func(env *testscript.Env) error {
-			quickExit(env)
+			programtest.QuickExit(env)
 			for folder, entries := range folders {
 				if err := os.Mkdir(filepath.Join(env.WorkDir, folder), 0o700); err != nil {
 					return err

@@ -2,14 +2,14 @@ package main
 
 import (
 	"encoding/base64"
-	"errors"
 	"flag"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/keyvouch/keyvouch/internal/programtest"
 )
 
 func TestMain(m *testing.M) {
@@ -32,21 +32,7 @@ func TestScripts(t *testing.T) {
 // exits runs a command that must exit with the code given first, and shows none
 // of the secrets on the standard error.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND [ARG…]")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	got := 0
-	err = ts.Exec(args[1], args[2:]...)
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		got = e.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("%q exits with %d, not %d", args[1:], got, want)
-	}
+	programtest.Exits(ts, neg, args)
 	stderr := ts.ReadFile("stderr")
 	for _, secret := range []string{testSecret, testToken, plaintext, ts.Getenv("PLAINTEXT")} {
 		if holdsPiece(stderr, secret) {

@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/keyvouch/keyvouch/internal/programtest"
 	"github.com/keyvouch/keyvouch/internal/testkeys"
 	"github.com/keyvouch/keyvouch/kmsclient/internal/rsakey"
 	"github.com/keyvouch/keyvouch/kmsclient/kmstest"
@@ -48,7 +49,7 @@ type world struct {
 }
 
 func newWorld(env *testscript.Env) (err error) {
-	env.Setenv("GORACE", "atexit_sleep_ms=0") // or each exit takes a second
+	programtest.QuickExit(env)
 	w := &world{env: env}
 	if w.sock, err = os.MkdirTemp("", "kt"); err != nil {
 		return err

@@ -1,15 +1,14 @@
 package main
 
 import (
-	"errors"
 	"os"
-	"os/exec"
 	"runtime"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/keyvouch/keyvouch/internal/programtest"
 )
 
 func TestMain(m *testing.M) {
@@ -30,27 +29,8 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata/script",
 		Setup: newWorld,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "expand": expand, "start": start, "sig": sig, "says": says, "notified": notified,
+			"exits": programtest.Exits, "expand": expand, "start": start, "sig": sig, "says": says, "notified": notified,
 			"ended": ended, "send": send, "hold": hold, "release": release, "get": get, "gone": gone,
 		},
 	})
-}
-
-// exits runs a command that must exit with the code given first.
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND [ARG…]")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	got := 0
-	err = ts.Exec(args[1], args[2:]...)
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		got = e.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("%q exits with %d, not %d", args[1:], got, want)
-	}
 }
