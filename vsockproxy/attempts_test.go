@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 func parseAddrs(text string) []netip.Addr {
@@ -209,7 +210,7 @@ func TestAddressFamilies(t *testing.T) {
 		{"bad6.example", IPv6Only, string(ReasonForbiddenAddress)},
 	} {
 		w := toTargetOf(t, &Proxy{Route: To(test.name + ":443"), Allow: mustAllow(t, test.name+":443", "1.0.0.1:443", "[2600::1]:443"), Resolver: dns, AddressFamily: test.family})
-		got, err := w.targets.resolve(t.Context(), w.target, nobody)
+		got, err := w.targets.resolve(t.Context(), w.target, rules.Source{})
 		if err != nil {
 			if e := wantReason(t, err, Reason(test.want)); e.Reason == ReasonResolve && !strings.Contains(err.Error(), test.family.String()) {
 				t.Errorf("%s, %v: %v", test.name, test.family, err)
@@ -256,7 +257,7 @@ func TestManyAddresses(t *testing.T) {
 		answer = append(answer, fmt.Sprintf("1.0.0.%d", i))
 	}
 	w := toTargetOf(t, &Proxy{Route: To("many.example:443"), Allow: mustAllow(t, "many.example:443"), Resolver: fakeDNS{"many.example": answer}})
-	got, err := w.targets.resolve(t.Context(), w.target, nobody)
+	got, err := w.targets.resolve(t.Context(), w.target, rules.Source{})
 	if err != nil || len(got) != maxAddresses || got[0] != netip.MustParseAddr("1.0.0.0") {
 		t.Errorf("%v, %v", got, err)
 	}

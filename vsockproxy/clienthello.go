@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 // MaxClientHello bounds what a [ServerName] route reads before it knows the
@@ -178,8 +180,8 @@ func nameInList(data []byte) (string, error) {
 		return "", malformed(ReasonInvalidServerName, "the server_name extension does not hold exactly one name")
 	case kind != nameTypeHost:
 		return "", malformed(ReasonInvalidServerName, "the server_name has type %d, not host_name (0)", kind)
-	case len(name) > maxHostLength:
-		return "", malformed(ReasonInvalidServerName, "the server name is %d bytes long; the limit is %d", len(name), maxHostLength)
+	case len(name) > rules.MaxHostLength:
+		return "", malformed(ReasonInvalidServerName, "the server name is %d bytes long; the limit is %d", len(name), rules.MaxHostLength)
 	}
 	return checkServerName(string(name))
 }
@@ -188,7 +190,7 @@ func nameInList(data []byte) (string, error) {
 // no final dot, ASCII.
 func checkServerName(name string) (string, error) {
 	// Before case is folded: outside ASCII there are letters that fold into it.
-	if !isPrintableASCII(name) {
+	if !rules.IsPrintableASCII(name) {
 		return "", malformed(ReasonInvalidServerName, "the server name %+q has bytes that are not printable ASCII", name)
 	}
 	if _, err := netip.ParseAddr(name); err == nil {
@@ -197,13 +199,9 @@ func checkServerName(name string) (string, error) {
 	if strings.HasSuffix(name, ".") {
 		return "", malformed(ReasonInvalidServerName, "the server name %q ends with a dot", name)
 	}
-	normal, _, err := parseHost(name)
+	normal, _, err := rules.ParseHost(name)
 	if err != nil {
 		return "", malformed(ReasonInvalidServerName, "the server name %q: %v", name, err)
 	}
 	return normal, nil
-}
-
-func isPrintableASCII(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
 }

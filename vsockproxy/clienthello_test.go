@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 // realHello is what crypto/tls sends first.
@@ -289,7 +290,7 @@ func FuzzClientHello(f *testing.F) {
 		if len(wire) > MaxClientHello || cap(wire) > 2*MaxClientHello || !bytes.HasPrefix(data, wire) {
 			t.Fatalf("%d bytes to pass on are not what came first, or too many", len(wire))
 		}
-		if normal, _, err := parseHost(name); err != nil || normal != name {
+		if normal, _, err := rules.ParseHost(name); err != nil || normal != name {
 			t.Fatalf("name %q: %v", name, err)
 		}
 		// crypto/tls may refuse what we let pass to the target, which will refuse
@@ -307,7 +308,7 @@ func wantOneLine(t *testing.T, err error) {
 	if !errors.As(err, &e) {
 		t.Fatalf("%T %v, want *Error", err, err)
 	}
-	if len(e.Error()) > 2048 || !isPrintableASCII(e.Error()) {
+	if len(e.Error()) > 2048 || !rules.IsPrintableASCII(e.Error()) {
 		t.Fatalf("the error is long or not one printable line: %q", e.Error())
 	}
 }

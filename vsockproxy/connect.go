@@ -9,6 +9,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 // MaxConnectRequest bounds the request line and header of a CONNECT request, and
@@ -43,7 +45,7 @@ func (w byConnect) check(p *Proxy) (way, error) {
 }
 
 func (w byConnect) reach(ctx context.Context, c *connection) (net.Conn, error) {
-	var t target
+	var t rules.Target
 	err := w.read(ctx, c.accepted, "CONNECT request", func() (err error) {
 		t, c.early, err = readConnect(c.accepted)
 		return err
@@ -70,10 +72,10 @@ func (w byConnect) reach(ctx context.Context, c *connection) (net.Conn, error) {
 }
 
 // readConnect reads a CONNECT request. Early is what came behind it already.
-func readConnect(r io.Reader) (t target, early []byte, err error) {
+func readConnect(r io.Reader) (t rules.Target, early []byte, err error) {
 	head, early, err := readConnectHead(r)
 	if err != nil {
-		return target{}, nil, err
+		return rules.Target{}, nil, err
 	}
 	t, err = parseConnect(head)
 	return t, early, err
@@ -128,27 +130,27 @@ func checkMethod(request []byte) error {
 
 // parseConnect reads the request line and header fields. It believes the request
 // line only; what the Host field says does not matter.
-func parseConnect(head string) (target, error) {
+func parseConnect(head string) (rules.Target, error) {
 	lines := strings.Split(head, "\r\n")
 	request := strings.Split(lines[0], " ")
 	if len(request) != 3 || request[0] != "CONNECT" {
-		return target{}, malformed(ReasonInvalidConnect, "the request line is not CONNECT host:port HTTP/1.1")
+		return rules.Target{}, malformed(ReasonInvalidConnect, "the request line is not CONNECT host:port HTTP/1.1")
 	}
 	if v := request[2]; v != "HTTP/1.1" && v != "HTTP/1.0" {
-		return target{}, malformed(ReasonInvalidConnect, "the version is neither HTTP/1.1 nor HTTP/1.0")
+		return rules.Target{}, malformed(ReasonInvalidConnect, "the version is neither HTTP/1.1 nor HTTP/1.0")
 	}
 	for i, line := range lines[1:] {
 		if err := checkField(line); err != nil {
-			return target{}, malformed(ReasonInvalidConnect, "header field %d: %v", i+1, err)
+			return rules.Target{}, malformed(ReasonInvalidConnect, "header field %d: %v", i+1, err)
 		}
 	}
 	// Before case is folded: outside ASCII there are letters that fold into it.
-	if !isPrintableASCII(request[1]) {
-		return target{}, malformed(ReasonInvalidConnect, "the target has bytes that are not printable ASCII")
+	if !rules.IsPrintableASCII(request[1]) {
+		return rules.Target{}, malformed(ReasonInvalidConnect, "the target has bytes that are not printable ASCII")
 	}
-	t, err := parseTarget(request[1])
+	t, err := rules.ParseTarget(request[1])
 	if err != nil {
-		return target{}, malformed(ReasonInvalidConnect, "the target %v", strings.TrimPrefix(err.Error(), "the target "))
+		return rules.Target{}, malformed(ReasonInvalidConnect, "%v", err)
 	}
 	return t, nil
 }
@@ -266,7 +268,7 @@ func plainText(s string) string {
 // askToConnect asks the proxy at the other end of conn to connect to t. It reads
 // no byte beyond the proxy's answer. Errors are *Error if they are about the
 // answer.
-func askToConnect(conn net.Conn, t target) error {
+func askToConnect(conn net.Conn, t rules.Target) error {
 	if _, err := fmt.Fprintf(conn, "CONNECT %v HTTP/1.1\r\nHost: %v\r\n\r\n", t, t); err != nil {
 		return err
 	}

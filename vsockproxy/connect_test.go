@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 // plainDial dials without a CONNECT, for tests that write their own.
@@ -269,7 +270,7 @@ func TestConnectRequests(t *testing.T) {
 			}
 			for _, wrap := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.HalfReader, iotest.DataErrReader} {
 				got, early, err := readConnect(wrap(strings.NewReader(request)))
-				if err != nil || !allow.allows(got, source{}) || len(early) != 0 {
+				if err != nil || !allow.list.Allows(got, rules.Source{}) || len(early) != 0 {
 					t.Errorf("cut up: %v, %q, %v", got, early, err)
 				}
 			}
@@ -440,7 +441,7 @@ func FuzzConnect(f *testing.F) {
 		if err != nil {
 			wantOneLine(t, err)
 			status := refusalStatus(err)
-			if !strings.HasPrefix(status, "400 invalid-connect: ") || len(status) > 300 || !isPrintableASCII(status) {
+			if !strings.HasPrefix(status, "400 invalid-connect: ") || len(status) > 300 || !rules.IsPrintableASCII(status) {
 				t.Fatalf("status %q", status)
 			}
 			return
@@ -450,7 +451,7 @@ func FuzzConnect(f *testing.F) {
 		if err != nil {
 			t.Fatalf("net/http refuses the request: %v", err)
 		}
-		other, err := parseTarget(req.RequestURI)
+		other, err := rules.ParseTarget(req.RequestURI)
 		if err != nil || other != asked || req.Method != http.MethodConnect {
 			t.Fatalf("asked for %v; net/http reads %s %q, %v", asked, req.Method, req.RequestURI, err)
 		}

@@ -73,7 +73,7 @@ func (s *server) tellEnd(c *connection, lasted time.Duration, err error) {
 func (e *ConnEnd) fillPeer(conn net.Conn, l net.Listener) {
 	defer func() { _ = recover() }()
 	e.Peer = peerAddr(conn, l)
-	e.CID = sourceOf(conn).cid
+	e.CID = sourceOf(conn).CID
 }
 
 // logEnd writes the log line of a connection that is closed.
@@ -90,8 +90,8 @@ func (s *server) logEnd(c *connection, err error) {
 		return
 	}
 	attrs := []slog.Attr{slog.String("peer", peerName(c.accepted, s.listener))}
-	if from := sourceOf(c.accepted); from.known {
-		attrs = append(attrs, slog.Uint64("cid", uint64(from.cid)))
+	if from := sourceOf(c.accepted); from.Known {
+		attrs = append(attrs, slog.Uint64("cid", uint64(from.CID)))
 	}
 	if c.target != "" {
 		attrs = append(attrs, slog.String("target", c.target))

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 // DefaultDialTimeout bounds a dial, handshake included, where no timeout is set.
@@ -104,9 +106,9 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 
 // check says what is wrong before anything is dialled, and else how long dialling
 // may take, and what the proxy will be asked for.
-func (d *Dialer) check(address string) (timeout time.Duration, asked target, bad *Error) {
-	fail := func(reason Reason, format string, args ...any) (time.Duration, target, *Error) {
-		return 0, target{}, &Error{Op: "DialContext", Endpoint: d.Endpoint, Reason: reason, Detail: fmt.Sprintf(format, args...)}
+func (d *Dialer) check(address string) (timeout time.Duration, asked rules.Target, bad *Error) {
+	fail := func(reason Reason, format string, args ...any) (time.Duration, rules.Target, *Error) {
+		return 0, rules.Target{}, &Error{Op: "DialContext", Endpoint: d.Endpoint, Reason: reason, Detail: fmt.Sprintf(format, args...)}
 	}
 	usual := DefaultDialTimeout
 	if d.Connect {
@@ -123,7 +125,7 @@ func (d *Dialer) check(address string) (timeout time.Duration, asked target, bad
 		return fail(ReasonPlaintext, "%q is a port for HTTP without TLS, which the parent could read and change; use an https URL, and do not follow redirects to http", address)
 	}
 	if d.Connect {
-		if asked, err = parseTarget(address); err != nil {
+		if asked, err = rules.ParseTarget(address); err != nil {
 			return fail(ReasonInvalidConnect, "%v", err)
 		}
 	}
@@ -132,7 +134,7 @@ func (d *Dialer) check(address string) (timeout time.Duration, asked target, bad
 
 // connectError completes an error about the proxy's answer, or makes one for an
 // answer that did not come.
-func connectError(ctx context.Context, e Endpoint, asked target, err error) error {
+func connectError(ctx context.Context, e Endpoint, asked rules.Target, err error) error {
 	var said *Error
 	if errors.As(err, &said) {
 		said.Endpoint = e

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 const (
@@ -288,7 +290,7 @@ func checkTCP(hostport string) error {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
 		return fmt.Errorf("port %q is not a decimal number between 0 and 65535", port)
 	}
-	if _, _, err := parseHost(host); err != nil {
+	if _, _, err := rules.ParseHost(host); err != nil {
 		return fmt.Errorf("host %q: %w", host, err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 // Peers that vanish without a word are found by TCP's keepalive, on both sides of
@@ -15,7 +16,7 @@ import (
 func TestKeepAlive(t *testing.T) {
 	target := origin(t, echo)
 	w := toTargetOf(t, &Proxy{Route: To(target), Allow: mustAllow(t, target)})
-	out, _, err := w.targets.dial(t.Context(), w.target, source{})
+	out, _, err := w.targets.dial(t.Context(), w.target, rules.Source{})
 	if err != nil {
 		t.Fatal(err)
 	}

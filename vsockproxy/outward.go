@@ -7,12 +7,14 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 // toTarget leads every connection to one target.
 type toTarget struct {
 	hostport string
-	target   target // parsed
+	target   rules.Target // parsed
 	targets  *targetDialer
 }
 
@@ -23,13 +25,13 @@ func (w toTarget) check(p *Proxy) (way, error) {
 	if err != nil {
 		return nil, err
 	}
-	if w.target, err = parseTarget(w.hostport); err != nil {
+	if w.target, err = rules.ParseTarget(w.hostport); err != nil {
 		return nil, optionsError("Proxy.Route", "%v", err)
 	}
-	if !allow.lists(w.target) {
-		return nil, &Error{Op: "Serve", Reason: ReasonNotAllowed, Field: "Proxy.Route", Detail: allow.check(w.target, source{}).Error()}
+	if !allow.list.Lists(w.target) {
+		return nil, &Error{Op: "Serve", Reason: ReasonNotAllowed, Field: "Proxy.Route", Detail: allow.list.Check(w.target, rules.Source{}).Error()}
 	}
-	if w.target.addr.IsValid() && !p.AddressFamily.has(w.target.addr) {
+	if w.target.Addr.IsValid() && !p.AddressFamily.has(w.target.Addr) {
 		return nil, optionsError("Proxy.AddressFamily", "it is %v, and the target is %v", p.AddressFamily, w.target)
 	}
 	w.targets = targets
@@ -70,7 +72,7 @@ func (w byServerName) reach(ctx context.Context, c *connection) (net.Conn, error
 	if err != nil {
 		return nil, err
 	}
-	return w.targets.reach(ctx, c, target{name: name, port: w.port})
+	return w.targets.reach(ctx, c, rules.Target{Name: name, Port: w.port})
 }
 
 // patience is how long a client may take to say where it wants to go.

@@ -242,21 +242,21 @@ func (p *Proxy) targets() (*targetDialer, Allowlist, error) {
 		lookups:  make(chan struct{}, p.MaxConns),
 	}
 	if p.AllowFrom == nil {
-		if len(p.Allow.entries) == 0 {
+		if len(p.Allow.list) == 0 {
 			return nil, Allowlist{}, optionsError("Proxy.Allow", "it is empty; build it with ParseAllowlist")
 		}
 		allow := p.Allow
 		d.allow = func() Allowlist { return allow }
 		return d, allow, nil
 	}
-	if len(p.Allow.entries) > 0 {
+	if len(p.Allow.list) > 0 {
 		return nil, Allowlist{}, optionsError("Proxy.AllowFrom", "both Proxy.Allow and Proxy.AllowFrom are set; which rules are in force?")
 	}
 	now, err := ask(p.AllowFrom)
 	switch {
 	case err != nil:
 		return nil, Allowlist{}, optionsError("Proxy.AllowFrom", "%v", err)
-	case len(now.entries) == 0:
+	case len(now.list) == 0:
 		return nil, Allowlist{}, optionsError("Proxy.AllowFrom", "it returns an empty allowlist; open an allowlist file, or set Proxy.Allow")
 	}
 	return d, now, nil
@@ -264,7 +264,7 @@ func (p *Proxy) targets() (*targetDialer, Allowlist, error) {
 
 // checkNoAllowlist refuses an allowlist where w has no use for it.
 func (p *Proxy) checkNoAllowlist(w way) error {
-	if len(p.Allow.entries) > 0 || p.AllowFrom != nil {
+	if len(p.Allow.list) > 0 || p.AllowFrom != nil {
 		return optionsError("Proxy.Allow", "Proxy.Allow or Proxy.AllowFrom is set, and the route %v has no use for it: it does not restrict clients", w)
 	}
 	return nil

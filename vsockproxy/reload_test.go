@@ -14,18 +14,18 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
 )
 
-// rules are what AllowFrom says, and change while a proxy serves.
-type rules struct{ current atomic.Pointer[Allowlist] }
+// changing is what AllowFrom says, and changes while a proxy serves.
+type changing struct{ current atomic.Pointer[Allowlist] }
 
-func newRules(t *testing.T, entries ...string) *rules {
-	r := new(rules)
+func newChanging(t *testing.T, entries ...string) *changing {
+	r := new(changing)
 	r.set(t, entries...)
 	return r
 }
 
-func (r *rules) now() Allowlist { return *r.current.Load() }
+func (r *changing) now() Allowlist { return *r.current.Load() }
 
-func (r *rules) set(t *testing.T, entries ...string) {
+func (r *changing) set(t *testing.T, entries ...string) {
 	t.Helper()
 	a := mustAllow(t, entries...)
 	r.current.Store(&a)
@@ -35,7 +35,7 @@ func (r *rules) set(t *testing.T, entries ...string) {
 func TestReloadUnderOpenConnections(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		target := origin(t, echo)
-		rules := newRules(t, target)
+		rules := newChanging(t, target)
 		r := start(t, tr, &Proxy{Route: To(target), AllowFrom: rules.now})
 		old := r.dial(t)
 		conntest.Write(t, old, "one")
@@ -92,7 +92,7 @@ func TestReloadOfAddresses(t *testing.T) {
 // Rules change and connections are served at once.
 func TestReloadWhileServing(t *testing.T) {
 	target := origin(t, echo)
-	rules := newRules(t, target)
+	rules := newChanging(t, target)
 	r := start(t, transports[2], &Proxy{Route: To(target), AllowFrom: rules.now})
 	ctx, cancel := context.WithCancel(t.Context())
 	var others sync.WaitGroup

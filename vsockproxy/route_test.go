@@ -21,6 +21,7 @@ import (
 	"github.com/mdlayher/vsock"
 
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 func TestServeRefusesBadRoutes(t *testing.T) {
@@ -125,7 +126,7 @@ func eachRoute(t *testing.T, test func(t *testing.T, begin func(t *testing.T, p 
 			case toTarget:
 				p.Route = To(name)
 			case byServerName:
-				p.Route = ServerName(mustTarget(t, target).port)
+				p.Route = ServerName(mustTarget(t, target).Port)
 			}
 			return start(t, chopped(tr), p), name
 		}
@@ -185,9 +186,9 @@ func eachRoute(t *testing.T, test func(t *testing.T, begin func(t *testing.T, p 
 	})
 }
 
-func mustTarget(t *testing.T, s string) target {
+func mustTarget(t *testing.T, s string) rules.Target {
 	t.Helper()
-	parsed, err := parseTarget(s)
+	parsed, err := rules.ParseTarget(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +200,7 @@ func startInbound(t *testing.T, p *Proxy) *running {
 	t.Helper()
 	tr := chopped(transports[2])
 	l, e := tr.listen(t)
-	p.Allow.entries = []rule{} // startOn would fill in a nil one
+	p.Allow.list = rules.List{} // startOn would fill in a nil one
 	return startOn(t, l, e, p)
 }
 
@@ -373,7 +374,7 @@ func TestServerNameReachesListedServers(t *testing.T) {
 		address := server.Listener.Addr().String()
 		port := portOf(t, address)
 		r := start(t, tr, &Proxy{
-			Route:    ServerName(mustTarget(t, address).port),
+			Route:    ServerName(mustTarget(t, address).Port),
 			Allow:    mustAllow(t, "example.com:"+port, "gone.example:"+port, address),
 			Resolver: fakeDNS{"example.com": {"127.0.0.1"}},
 		})
@@ -409,7 +410,7 @@ func TestServerNameRefusals(t *testing.T) {
 	target := origin(t, func(*net.TCPConn) { reached <- struct{}{} })
 	eachTransport(t, func(t *testing.T, tr transport) {
 		r := start(t, tr, &Proxy{
-			Route:    ServerName(mustTarget(t, target).port),
+			Route:    ServerName(mustTarget(t, target).Port),
 			Allow:    mustAllow(t, "name.example:"+portOf(t, target), target),
 			Resolver: fakeDNS{"name.example": {"127.0.0.1"}},
 		})
@@ -629,7 +630,7 @@ func TestInboundWithoutEnclave(t *testing.T) {
 // A panic while the client says where it wants to go ends that connection only.
 func TestHandshakePanicsAreContained(t *testing.T) {
 	target := origin(t, echo)
-	for _, route := range []Route{Connect(), ServerName(mustTarget(t, target).port)} {
+	for _, route := range []Route{Connect(), ServerName(mustTarget(t, target).Port)} {
 		for _, where := range []string{"read", "resolver", "write"} {
 			t.Run(route.String()+", "+where, func(t *testing.T) {
 				var armed atomic.Bool

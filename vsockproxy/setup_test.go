@@ -190,7 +190,7 @@ func startOn(t *testing.T, l net.Listener, e Endpoint, p *Proxy) *running {
 		p.DialTimeout = time.Minute
 	}
 	p.Logger = r.log.logger()
-	if to, ok := p.Route.way.(toTarget); ok && p.Allow.entries == nil && p.AllowFrom == nil {
+	if to, ok := p.Route.way.(toTarget); ok && p.Allow.list == nil && p.AllowFrom == nil {
 		p.Allow = mustAllow(t, to.hostport)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

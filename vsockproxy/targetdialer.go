@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 // targetDialer connects to targets that the rules in force permit.
@@ -21,7 +22,7 @@ type targetDialer struct {
 }
 
 // reach connects to a target if the client of c may reach it.
-func (d *targetDialer) reach(ctx context.Context, c *connection, t target) (net.Conn, error) {
+func (d *targetDialer) reach(ctx context.Context, c *connection, t rules.Target) (net.Conn, error) {
 	c.target = t.String()
 	far, address, err := d.dial(ctx, t, sourceOf(c.accepted))
 	c.address = address
@@ -37,7 +38,7 @@ const maxAnswer = 128
 
 // dial checks that who asks may reach t by the rules in force now, resolves
 // it, checks every address, and dials the checked addresses, never the name.
-func (d *targetDialer) dial(ctx context.Context, t target, from source) (net.Conn, netip.AddrPort, error) {
+func (d *targetDialer) dial(ctx context.Context, t rules.Target, from rules.Source) (net.Conn, netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	addrs, err := d.resolve(ctx, t, from)
@@ -46,7 +47,7 @@ func (d *targetDialer) dial(ctx context.Context, t target, from source) (net.Con
 	}
 	addresses := make([]netip.AddrPort, len(addrs))
 	for i, addr := range addrs {
-		addresses[i] = netip.AddrPortFrom(addr, t.port)
+		addresses[i] = netip.AddrPortFrom(addr, t.Port)
 	}
 	dialOne := func(ctx context.Context, address netip.AddrPort) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", address.String())
@@ -72,22 +73,22 @@ func (d *targetDialer) dial(ctx context.Context, t target, from source) (net.Con
 
 // resolve returns the addresses of t that may be dialled for who asks, at least
 // one.
-func (d *targetDialer) resolve(ctx context.Context, t target, from source) ([]netip.Addr, error) {
+func (d *targetDialer) resolve(ctx context.Context, t rules.Target, from rules.Source) ([]netip.Addr, error) {
 	allow := d.allow() // once, so that name and addresses are judged by the same rules
-	if err := allow.check(t, from); err != nil {
+	if err := allow.list.Check(t, from); err != nil {
 		// The client is told the Detail, which must not say what others may reach.
 		// The log gets all of it.
 		refused := &Error{Op: "Serve", Field: "target", Reason: ReasonNotAllowed, Detail: fmt.Sprintf("the target %v is not on the allowlist for this client; list it, or correct it", t)}
-		if allow.lists(t) {
+		if allow.list.Lists(t) {
 			refused.Err = err
 		}
 		return nil, refused
 	}
-	if t.addr.IsValid() {
-		if !d.family.has(t.addr) {
+	if t.Addr.IsValid() {
+		if !d.family.has(t.Addr) {
 			return nil, &Error{Op: "Serve", Field: "target", Reason: ReasonUnreachable, Detail: fmt.Sprintf("the target %v is not of the address family of the proxy (%v)", t, d.family)}
 		}
-		return []netip.Addr{t.addr}, nil // on the allowlist itself
+		return []netip.Addr{t.Addr}, nil // on the allowlist itself
 	}
 	found, err := d.lookup(ctx, t)
 	if err == nil && len(found) == 0 {
@@ -99,7 +100,7 @@ func (d *targetDialer) resolve(ctx context.Context, t target, from source) ([]ne
 			reason = reasonOf(ctx.Err())
 		}
 		detail := fmt.Sprintf("the name of the target %v", t)
-		if !strings.Contains(t.name, ".") {
+		if !strings.Contains(t.Name, ".") {
 			detail += " has one label and is neither completed by a search list nor found in /etc/hosts; write the full name or the address"
 		}
 		return nil, &Error{Op: "Serve", Field: "target", Reason: reason, Detail: detail, Err: err}
@@ -110,7 +111,7 @@ func (d *targetDialer) resolve(ctx context.Context, t target, from source) ([]ne
 		if !d.family.has(addr.Unmap()) {
 			continue
 		}
-		if err := allow.checkAddress(addr, t.port, from); err != nil {
+		if err := allow.list.CheckAddress(addr, t.Port, from); err != nil {
 			refused = err
 			continue
 		}
@@ -128,7 +129,7 @@ func (d *targetDialer) resolve(ctx context.Context, t target, from source) ([]ne
 
 // lookup asks the resolver, and waits no longer than ctx even if the resolver
 // does.
-func (d *targetDialer) lookup(ctx context.Context, t target) ([]netip.Addr, error) {
+func (d *targetDialer) lookup(ctx context.Context, t rules.Target) ([]netip.Addr, error) {
 	// Lookups that hang must not pile up without bound.
 	select {
 	case d.lookups <- struct{}{}:
@@ -149,7 +150,7 @@ func (d *targetDialer) lookup(ctx context.Context, t target) ([]netip.Addr, erro
 		defer contain.Panic(&a.err)
 		// The dot makes the name absolute. Without it a resolver may append the
 		// domains of a search list, and reach another name than the one listed.
-		a.addrs, a.err = d.resolver.LookupNetIP(ctx, "ip", t.name+".")
+		a.addrs, a.err = d.resolver.LookupNetIP(ctx, "ip", t.Name+".")
 	}()
 	select {
 	case a := <-answered:

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 // recordingDNS notes what it is asked for.
@@ -28,7 +30,7 @@ func TestNamesAreAbsolute(t *testing.T) {
 	} {
 		asked := make(recordingDNS, 1)
 		w := toTargetOf(t, &Proxy{Route: To(target), Allow: mustAllow(t, target), Resolver: asked})
-		_, err := w.targets.resolve(t.Context(), w.target, source{})
+		_, err := w.targets.resolve(t.Context(), w.target, rules.Source{})
 		wantReason(t, err, ReasonResolve)
 		if got := <-asked; got != want {
 			t.Errorf("target %s: the resolver was asked for %q, want %q", target, got, want)
@@ -40,7 +42,7 @@ func TestNamesAreAbsolute(t *testing.T) {
 func TestOneLabelIsExplained(t *testing.T) {
 	for target, explained := range map[string]bool{"localhost:443": true, "kms.example:443": false} {
 		w := toTargetOf(t, &Proxy{Route: To(target), Allow: mustAllow(t, target), Resolver: fakeDNS{}})
-		_, err := w.targets.resolve(t.Context(), w.target, source{})
+		_, err := w.targets.resolve(t.Context(), w.target, rules.Source{})
 		wantReason(t, err, ReasonResolve)
 		if strings.Contains(err.Error(), "one label") != explained {
 			t.Errorf("target %s: %v", target, err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/keyvouch/keyvouch/internal/loopback"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 // freshNetwork is set for the child of the next test.
@@ -103,7 +104,7 @@ func inFreshNetwork(t *testing.T) {
 					t.Fatal(err)
 				}
 				p := &Proxy{Route: ToParent(Dialer{Endpoint: parent, Timeout: time.Minute}, "")}
-				p.Allow.entries = []rule{}
+				p.Allow.list = rules.List{}
 				r := startOn(t, l, TCP(address), p)
 				conn := r.dial(t)
 				conntest.Write(t, conn, "out and back")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyvouch/keyvouch/internal/loopback"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
 // startForwarder serves a proxy as it runs inside an enclave, and returns the
@@ -25,7 +26,7 @@ func startForwarder(t *testing.T, p *Proxy) (*running, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Allow.entries = []rule{} // startOn would fill in a nil one
+	p.Allow.list = rules.List{} // startOn would fill in a nil one
 	return startOn(t, l, TCP(l.Addr().String()), p), l.Addr().String()
 }
 

@@ -1,4 +1,4 @@
-package vsockproxy
+package rules
 
 import (
 	"fmt"
@@ -6,32 +6,12 @@ import (
 	"strings"
 )
 
-// Explanation is an entry of an [Allowlist] in words, for people who check what
-// they have permitted.
-type Explanation struct {
-	// Entry is the entry in normal form, as [Allowlist].Entries has it.
-	Entry string
-	// Words is what it permits, such as "everybody may reach a.example, port 443".
-	Words string
-	// Warnings are what its author may not have thought of, a sentence each.
-	Warnings []string
+// Words says what the rule permits, for people.
+func (r Rule) Words() string {
+	return fmt.Sprintf("%s may reach %s, %s", r.who(), r.where(), r.ports())
 }
 
-// Explain returns the entries in their order, in words. The words are for people,
-// and may change.
-func (a Allowlist) Explain() []Explanation {
-	explained := make([]Explanation, len(a.entries))
-	for i, r := range a.entries {
-		explained[i] = Explanation{
-			Entry:    r.String(),
-			Words:    fmt.Sprintf("%s may reach %s, %s", r.who(), r.where(), r.ports()),
-			Warnings: r.warnings(),
-		}
-	}
-	return explained
-}
-
-func (r rule) who() string {
+func (r Rule) who() string {
 	if len(r.cids) == 0 {
 		return "everybody"
 	}
@@ -42,7 +22,7 @@ func (r rule) who() string {
 	return "the enclaves with context ID " + strings.Join(cids, ", ")
 }
 
-func (r rule) where() string {
+func (r Rule) where() string {
 	switch {
 	case r.below:
 		return "every name below " + r.name
@@ -56,7 +36,7 @@ func (r rule) where() string {
 	return "the addresses of " + r.network.String()
 }
 
-func (r rule) ports() string {
+func (r Rule) ports() string {
 	if r.from == r.to {
 		return fmt.Sprintf("port %d", r.from)
 	}
@@ -64,7 +44,7 @@ func (r rule) ports() string {
 }
 
 // class is what kind of special addresses the rule opens; none is "".
-func (r rule) class() string {
+func (r Rule) class() string {
 	if !r.network.IsValid() {
 		return ""
 	}
@@ -77,12 +57,13 @@ func (r rule) class() string {
 
 // isWide reports whether the rule is of a network that is as wide as the largest
 // that registries get.
-func (r rule) isWide() bool {
+func (r Rule) isWide() bool {
 	bits := r.network.Bits()
 	return r.network.IsValid() && r.class() == "" && (bits <= 8 || r.network.Addr().Is6() && bits <= 16)
 }
 
-func (r rule) warnings() []string {
+// Warnings says what the rule's author may not have thought of, a sentence each.
+func (r Rule) Warnings() []string {
 	var w []string
 	block, _ := specialBlock(r.network.Addr())
 	switch class := r.class(); {

@@ -1,4 +1,4 @@
-package vsockproxy
+package rules
 
 import (
 	"strings"
@@ -30,21 +30,18 @@ func TestExplain(t *testing.T) {
 		{"[fd00:ec2::23]:443", "everybody may reach the address fd00:ec2::23, port 443", []string{"the service for EKS pod credentials"}},
 		{"[64:ff9b::a9fe:a9fe]:443", "everybody may reach the address 64:ff9b::a9fe:a9fe, port 443", []string{"the service for NAT64 (RFC 6052) of an address that is EC2 instance metadata"}},
 	} {
-		got := mustAllow(t, test.entry).Explain()
-		if len(got) != 1 || got[0].Words != test.words || len(got[0].Warnings) != len(test.warnings) {
-			t.Errorf("%s: %q, want %q with %d warnings", test.entry, got, test.words, len(test.warnings))
+		got := mustAllow(t, test.entry)[0]
+		if got.Words() != test.words || len(got.Warnings()) != len(test.warnings) {
+			t.Errorf("%s: %q, want %q with %d warnings", test.entry, got.Words(), test.words, len(test.warnings))
 			continue
 		}
-		if reparsed := mustAllow(t, got[0].Entry).Entries(); reparsed[0] != got[0].Entry {
-			t.Errorf("%s: entry %q", test.entry, got[0].Entry)
+		if reparsed := entriesOf(mustAllow(t, got.String())); reparsed[0] != got.String() {
+			t.Errorf("%s: entry %q", test.entry, got.String())
 		}
 		for i, piece := range test.warnings {
-			if !strings.Contains(got[0].Warnings[i], piece) {
-				t.Errorf("%s: warning %q, want %q", test.entry, got[0].Warnings[i], piece)
+			if !strings.Contains(got.Warnings()[i], piece) {
+				t.Errorf("%s: warning %q, want %q", test.entry, got.Warnings()[i], piece)
 			}
 		}
-	}
-	if got := (Allowlist{}).Explain(); len(got) != 0 {
-		t.Errorf("%q", got)
 	}
 }

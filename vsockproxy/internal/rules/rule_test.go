@@ -1,18 +1,15 @@
-package vsockproxy
+package rules
 
 import (
-	"net"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/mdlayher/vsock"
 )
 
 var (
-	cid16  = source{cid: 16, known: true}
-	cid17  = source{cid: 17, known: true}
-	nobody = source{}
+	cid16  = Source{CID: 16, Known: true}
+	cid17  = Source{CID: 17, Known: true}
+	nobody = Source{}
 )
 
 func TestRules(t *testing.T) {
@@ -123,12 +120,12 @@ func TestRules(t *testing.T) {
 	} {
 		a := mustAllow(t, test.entry)
 		for _, s := range test.yes {
-			if !a.allows(mustTarget(t, s), nobody) {
+			if !a.Allows(mustTarget(t, s), nobody) {
 				t.Errorf("%s does not permit %s", test.entry, s)
 			}
 		}
 		for _, s := range test.no {
-			if a.allows(mustTarget(t, s), nobody) {
+			if a.Allows(mustTarget(t, s), nobody) {
 				t.Errorf("%s permits %s", test.entry, s)
 			}
 		}
@@ -187,20 +184,17 @@ func TestBadRules(t *testing.T) {
 		"a.example:443 cid=1" + strings.Repeat(",1", 64):              "65 context IDs",
 		"*." + strings.Repeat(strings.Repeat("a", 62)+".", 4) + "x:1": "short enough",
 	} {
-		_, err := ParseAllowlist("ok.example:443", entry)
+		_, err := Parse("ok.example:443", entry)
 		if err == nil {
 			t.Errorf("entry %q is accepted", entry)
 			continue
 		}
-		wantReason(t, err, ReasonInvalidAllowlist)
-		for _, part := range []string{"entry 2", says} {
-			if !strings.Contains(err.Error(), part) {
-				t.Errorf("entry %q: %v; does not say %q", entry, err, part)
-			}
+		if e := wantError(t, err, 2); !strings.Contains(e.Detail, says) {
+			t.Errorf("entry %q: %v; does not say %q", entry, err, says)
 		}
 	}
-	_, err := ParseAllowlist(make([]string, MaxAllowlistEntries+1)...)
-	wantReason(t, err, ReasonInvalidAllowlist)
+	_, err := Parse(make([]string, MaxEntries+1)...)
+	wantError(t, err, 0)
 }
 
 // A pattern below which only customers of one company are is wide, and permitted.
@@ -209,7 +203,7 @@ func TestWidePatterns(t *testing.T) {
 }
 
 func TestEntries(t *testing.T) {
-	got := mustAllow(t,
+	got := entriesOf(mustAllow(t,
 		"*.Example.COM.:443",
 		"KMS.eu-west-1.amazonaws.com.:443-443",
 		"a.example:8000-8100 cid=17,16,17",
@@ -217,7 +211,7 @@ func TestEntries(t *testing.T) {
 		"[2600:1f18:0::/32]:443",
 		"[::ffff:10.0.0.0/104]:443 cid=4294967294",
 		"[2600:1f18::1]:1-65535",
-	).Entries()
+	))
 	want := []string{
 		"*.example.com:443",
 		"kms.eu-west-1.amazonaws.com:443",
@@ -230,7 +224,7 @@ func TestEntries(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("entries\n%q, want\n%q", got, want)
 	}
-	if got := mustAllow(t, want...).Entries(); !slices.Equal(got, want) {
+	if got := entriesOf(mustAllow(t, want...)); !slices.Equal(got, want) {
 		t.Errorf("entries of entries %q", got)
 	}
 }
@@ -254,45 +248,27 @@ func TestRulesForContextIDs(t *testing.T) {
 		{"split.example:443", true, true, false},
 		{"none.example:443", false, false, false},
 	} {
-		for from, ok := range map[source]bool{cid16: test.ok16, cid17: test.ok17, nobody: test.okNobody, {cid: 16}: test.okNobody} {
+		for from, ok := range map[Source]bool{cid16: test.ok16, cid17: test.ok17, nobody: test.okNobody, {CID: 16}: test.okNobody} {
 			target := mustTarget(t, test.target)
-			if a.allows(target, from) != ok {
+			if a.Allows(target, from) != ok {
 				t.Errorf("%s for %v is allowed: %v, want %v", test.target, from, !ok, ok)
 			}
-			if err := a.check(target, from); (err == nil) != ok {
+			if err := a.Check(target, from); (err == nil) != ok {
 				t.Errorf("%s for %v: %v", test.target, from, err)
-			} else if err != nil && strings.Contains(err.Error(), "but not for") != a.lists(target) {
+			} else if err != nil && strings.Contains(err.Error(), "but not for") != a.Lists(target) {
 				t.Errorf("%s for %v: %v", test.target, from, err)
 			}
 		}
 	}
 	// What the rules say of addresses holds for the addresses of names.
-	for from, ok := range map[source]bool{cid16: true, cid17: false, nobody: false} {
-		if err := a.checkAddress(mustTarget(t, "10.0.0.1:443").addr, 443, from); (err == nil) != ok {
+	for from, ok := range map[Source]bool{cid16: true, cid17: false, nobody: false} {
+		if err := a.CheckAddress(mustTarget(t, "10.0.0.1:443").Addr, 443, from); (err == nil) != ok {
 			t.Errorf("an address for %v: %v", from, err)
 		}
 	}
 }
 
-func TestSourceOf(t *testing.T) {
-	for _, test := range []struct {
-		addr net.Addr
-		want source
-	}{
-		{&vsock.Addr{ContextID: 16, Port: 5}, cid16},
-		{&vsock.Addr{}, source{known: true}},
-		{(*vsock.Addr)(nil), nobody},
-		{&net.UnixAddr{Name: "vm(16)"}, nobody},
-		{&net.TCPAddr{}, nobody},
-		{nil, nobody},
-	} {
-		if got := sourceOf(addressed{remote: test.addr}); got != test.want {
-			t.Errorf("%#v is %#v, want %#v", test.addr, got, test.want)
-		}
-	}
-}
-
-func FuzzParseAllowlist(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"kms.eu-west-1.amazonaws.com:443", "A.b.:1", "10.0.0.1:443", "[::ffff:1.2.3.4]:65535", "[::1]:1", "*.x:1", "127.1:1", ":", "",
 		"*.example.com:1-65535 cid=3,16", "10.0.0.0/8:443", "[::ffff:10.0.0.0/104]:1", "[::/0]:5 cid=", "[fd00:ec2::254/128]:80",
@@ -300,30 +276,30 @@ func FuzzParseAllowlist(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		a, err := ParseAllowlist(s)
+		a, err := Parse(s)
 		if err != nil {
-			wantReason(t, err, ReasonInvalidAllowlist)
-			if len(a.entries) != 0 {
+			wantError(t, err, 1)
+			if len(a) != 0 {
 				t.Fatal("entries beside an error")
 			}
 		} else {
-			entries := a.Entries()
-			again := mustAllow(t, entries...).Entries()
+			entries := entriesOf(a)
+			again := entriesOf(mustAllow(t, entries...))
 			if !slices.Equal(entries, again) {
 				t.Fatalf("%q parses to %q, which parses to %q", s, entries, again)
 			}
 		}
-		parsed, err := parseTarget(s)
+		parsed, err := ParseTarget(s)
 		if err != nil {
 			return
 		}
-		if !mustAllow(t, s).allows(parsed, nobody) {
+		if !mustAllow(t, s).Allows(parsed, nobody) {
 			t.Fatalf("%q is not on its own allowlist: %v", s, err)
 		}
 		if again := mustTarget(t, parsed.String()); again != parsed {
 			t.Fatalf("%q parses to %v, whose text parses to %v", s, parsed, again)
 		}
-		if parsed.port == 0 || parsed.addr.Is4In6() || parsed.addr.IsValid() == (parsed.name != "") {
+		if parsed.Port == 0 || parsed.Addr.Is4In6() || parsed.Addr.IsValid() == (parsed.Name != "") {
 			t.Fatalf("%q parses to %#v", s, parsed)
 		}
 	})

@@ -1,4 +1,4 @@
-package vsockproxy
+package rules
 
 import (
 	"fmt"
@@ -15,8 +15,11 @@ import (
 // never longer than an entry may be.
 const maxRuleCIDs = 64
 
-// rule is one entry of an allowlist.
-type rule struct {
+// anyCID is VMADDR_CID_ANY of linux/vm_sockets.h, which is nobody's.
+const anyCID = 0xFFFFFFFF
+
+// Rule is one entry of an allowlist.
+type Rule struct {
 	name     string       // a host name, or what a pattern has after "*."; empty for addresses
 	below    bool         // a pattern: every name below name, and not name itself
 	network  netip.Prefix // of the addresses; a single address has all its bits
@@ -25,7 +28,7 @@ type rule struct {
 }
 
 // String returns the entry in normal form, which parses to an equal rule.
-func (r rule) String() string {
+func (r Rule) String() string {
 	host := r.name
 	switch {
 	case r.network.IsValid() && r.network.IsSingleIP():
@@ -51,18 +54,18 @@ func (r rule) String() string {
 }
 
 // covers reports whether the rule permits t, whoever asks.
-func (r rule) covers(t target) bool {
-	if t.port < r.from || t.port > r.to {
+func (r Rule) covers(t Target) bool {
+	if t.Port < r.from || t.Port > r.to {
 		return false
 	}
-	if t.addr.IsValid() {
-		return r.coversAddr(t.addr)
+	if t.Addr.IsValid() {
+		return r.coversAddr(t.Addr)
 	}
 	if r.below {
-		above, ok := strings.CutSuffix(t.name, r.name)
+		above, ok := strings.CutSuffix(t.Name, r.name)
 		return ok && len(above) > 1 && above[len(above)-1] == '.'
 	}
-	return r.name != "" && r.name == t.name
+	return r.name != "" && r.name == t.Name
 }
 
 // coversAddr reports whether the rule is about addr. A network opens special
@@ -70,7 +73,7 @@ func (r rule) covers(t target) bool {
 // private addresses, and who lists 0.0.0.0/0 means the internet and not the
 // loopback. The blocks of the metadata services are single addresses, so no
 // network opens those.
-func (r rule) coversAddr(addr netip.Addr) bool {
+func (r Rule) coversAddr(addr netip.Addr) bool {
 	if !r.network.Contains(addr) {
 		return false
 	}
@@ -82,49 +85,49 @@ func (r rule) coversAddr(addr netip.Addr) bool {
 }
 
 // admits reports whether who asks may use the rule.
-func (r rule) admits(from source) bool {
+func (r Rule) admits(from Source) bool {
 	if len(r.cids) == 0 {
 		return true
 	}
-	if !from.known {
+	if !from.Known {
 		return false
 	}
-	_, found := slices.BinarySearch(r.cids, from.cid)
+	_, found := slices.BinarySearch(r.cids, from.CID)
 	return found
 }
 
 // parseRule reads "host:ports" or "host:ports cid=N,N".
-func parseRule(s string) (rule, error) {
-	if len(s) > MaxEndpointLength {
-		return rule{}, fmt.Errorf("the entry is %d bytes long; the limit is %d", len(s), MaxEndpointLength)
+func parseRule(s string) (Rule, error) {
+	if len(s) > maxText {
+		return Rule{}, fmt.Errorf("the entry is %d bytes long; the limit is %d", len(s), maxText)
 	}
 	where, who, restricted := strings.Cut(s, " ")
 	host, ports, err := splitTarget(where)
 	if err != nil {
-		return rule{}, err
+		return Rule{}, err
 	}
 	r, err := makeRule(host, ports)
 	if err != nil {
-		return rule{}, fmt.Errorf("%q: %w", s, err)
+		return Rule{}, fmt.Errorf("%q: %w", s, err)
 	}
 	if restricted {
 		list, ok := strings.CutPrefix(who, "cid=")
 		if !ok {
-			return rule{}, fmt.Errorf("%q: %q after the space is not of the form cid=16 or cid=16,17", s, who)
+			return Rule{}, fmt.Errorf("%q: %q after the space is not of the form cid=16 or cid=16,17", s, who)
 		}
 		if r.cids, err = parseCIDs(strings.Split(list, ",")); err != nil {
-			return rule{}, fmt.Errorf("%q: %w", s, err)
+			return Rule{}, fmt.Errorf("%q: %w", s, err)
 		}
 	}
 	return r, nil
 }
 
 // makeRule makes a rule for everybody from the host and the ports of an entry.
-func makeRule(host, ports string) (rule, error) {
-	var r rule
+func makeRule(host, ports string) (Rule, error) {
+	var r Rule
 	var err error
 	if r.from, r.to, err = parsePorts(ports); err != nil {
-		return rule{}, err
+		return Rule{}, err
 	}
 	switch {
 	case strings.HasPrefix(host, "*"):
@@ -134,12 +137,12 @@ func makeRule(host, ports string) (rule, error) {
 		r.network, err = parseNetwork(host)
 	default:
 		var addr netip.Addr
-		if r.name, addr, err = parseHost(host); addr.IsValid() {
+		if r.name, addr, err = ParseHost(host); addr.IsValid() {
 			r.network = netip.PrefixFrom(addr, addr.BitLen())
 		}
 	}
 	if err != nil {
-		return rule{}, err
+		return Rule{}, err
 	}
 	return r, nil
 }
@@ -150,15 +153,15 @@ func parsePattern(host string) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("in a pattern, * stands for whole labels at the beginning, as in *.example.com")
 	}
-	name, addr, err := parseHost(suffix)
+	name, addr, err := ParseHost(suffix)
 	if err != nil {
 		return "", err
 	}
 	if addr.IsValid() {
 		return "", fmt.Errorf("addresses have no patterns; write a network, such as 10.0.3.0/24")
 	}
-	if len("x.")+len(name) > maxHostLength {
-		return "", fmt.Errorf("no name is short enough for the pattern: the limit is %d bytes", maxHostLength)
+	if len("x.")+len(name) > MaxHostLength {
+		return "", fmt.Errorf("no name is short enough for the pattern: the limit is %d bytes", MaxHostLength)
 	}
 	if !strings.Contains(name, ".") {
 		return "", fmt.Errorf("a pattern needs two labels or more after *, and would else cover a whole top-level domain")
@@ -228,8 +231,8 @@ func parseCIDs(texts []string) ([]uint32, error) {
 	cids := make([]uint32, 0, len(texts))
 	for _, text := range texts {
 		cid, err := strconv.ParseUint(text, 10, 32)
-		if err != nil || strconv.FormatUint(cid, 10) != text || uint32(cid) == AnyCID {
-			return nil, fmt.Errorf("context ID %q is not a decimal number between 0 and %d", text, uint32(AnyCID-1))
+		if err != nil || strconv.FormatUint(cid, 10) != text || uint32(cid) == anyCID {
+			return nil, fmt.Errorf("context ID %q is not a decimal number between 0 and %d", text, uint32(anyCID-1))
 		}
 		cids = append(cids, uint32(cid))
 	}

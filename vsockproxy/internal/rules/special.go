@@ -1,4 +1,4 @@
-package vsockproxy
+package rules
 
 import "net/netip"
 
