@@ -10,9 +10,6 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
-// MaxAllowlistEntries is the most entries that an [Allowlist] may have.
-const MaxAllowlistEntries = rules.MaxEntries
-
 // Allowlist is the set of targets that a [Proxy] may connect to. It is immutable
 // and safe for concurrent use; build it with [ParseAllowlist] or by package allowfile. The zero Allowlist is empty, and a Proxy refuses to start
 // with it.

@@ -10,10 +10,6 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
-// attemptDelay is how long an address has to answer before the next one is tried
-// beside it: the Connection Attempt Delay that RFC 8305, section 5, recommends.
-const attemptDelay = 250 * time.Millisecond
-
 // interleave orders addresses so that families alternate, and each family keeps
 // its order (RFC 8305, section 4): a family without a way out costs one delay, not
 // one for each of its addresses. The family of the first begins, unless another is

@@ -10,11 +10,6 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
-// MaxClientHello bounds what a [ServerName] route reads before it knows the
-// server's name, in bytes with their record headers. A client with post-quantum
-// key shares sends about 2 KiB.
-const MaxClientHello = 32 << 10
-
 // TLS on the wire (RFC 8446, sections 4, 5.1 and B.3; RFC 6066, section 3).
 const (
 	recordHeaderLength  = 5
@@ -49,8 +44,8 @@ func readClientHello(r io.Reader) (wire []byte, name string, err error) {
 			continue
 		}
 		length := int(message[1])<<16 | int(message[2])<<8 | int(message[3])
-		if length > MaxClientHello {
-			return nil, "", malformed(ReasonInvalidClientHello, "the ClientHello announces %d bytes; the limit is %d", length, MaxClientHello)
+		if length > maxClientHello {
+			return nil, "", malformed(ReasonInvalidClientHello, "the ClientHello announces %d bytes; the limit is %d", length, maxClientHello)
 		}
 		if body := message[messageHeaderLength:]; len(body) >= length {
 			name, err = serverName(body[:length])
@@ -84,8 +79,8 @@ func readRecord(r io.Reader, wire *[]byte) ([]byte, error) {
 // readMore reads exactly n bytes to the end of wire and returns them.
 func readMore(r io.Reader, wire *[]byte, n int) ([]byte, error) {
 	had := len(*wire)
-	if had+n > MaxClientHello {
-		return nil, malformed(ReasonInvalidClientHello, "the ClientHello takes more than %d bytes", MaxClientHello)
+	if had+n > maxClientHello {
+		return nil, malformed(ReasonInvalidClientHello, "the ClientHello takes more than %d bytes", maxClientHello)
 	}
 	*wire = slices.Grow(*wire, n)[:had+n]
 	_, err := io.ReadFull(r, (*wire)[had:])

@@ -28,7 +28,7 @@ func realHello(t testing.TB, config *tls.Config) []byte {
 		defer close(done)
 		_ = tls.Client(client, config).Handshake()
 	}()
-	record := make([]byte, MaxClientHello)
+	record := make([]byte, maxClientHello)
 	n, err := server.Read(record) // a net.Pipe keeps writes apart
 	_ = server.Close()
 	<-done
@@ -189,8 +189,8 @@ func clientHelloRefusals(t testing.TB) []helloRefusal {
 		{"record too long", []byte{22, 3, 1, 0x40, 1}, ReasonInvalidClientHello, "record of 16385 bytes"},
 		{"ServerHello", whole(append([]byte{2}, named[1:]...)), ReasonInvalidClientHello, "type 2"},
 		{"announces 16 MiB", whole([]byte{1, 0xff, 0xff, 0xff}), ReasonInvalidClientHello, "announces 16777215 bytes"},
-		{"one byte too long", whole(append([]byte{1}, vec(3, make([]byte, MaxClientHello+1))[:3]...)), ReasonInvalidClientHello, "announces 32769 bytes"},
-		{"long on the wire", inRecords(append([]byte{1}, vec(3, make([]byte, MaxClientHello-4))...), 1<<14), ReasonInvalidClientHello, "takes more than 32768 bytes"},
+		{"one byte too long", whole(append([]byte{1}, vec(3, make([]byte, maxClientHello+1))[:3]...)), ReasonInvalidClientHello, "announces 32769 bytes"},
+		{"long on the wire", inRecords(append([]byte{1}, vec(3, make([]byte, maxClientHello-4))...), 1<<14), ReasonInvalidClientHello, "takes more than 32768 bytes"},
 		{"long on the wire in bytes", inRecords(append([]byte{1}, vec(3, make([]byte, 8000))...), 1), ReasonInvalidClientHello, "takes more than 32768 bytes"},
 		{"empty", whole([]byte{1, 0, 0, 0}), ReasonInvalidClientHello, "do not fill it exactly"},
 		{"one byte short", whole(append([]byte{1}, vec(3, named[4:len(named)-1])...)), ReasonInvalidClientHello, "do not fill it exactly"},
@@ -287,7 +287,7 @@ func FuzzClientHello(f *testing.F) {
 			}
 			return
 		}
-		if len(wire) > MaxClientHello || cap(wire) > 2*MaxClientHello || !bytes.HasPrefix(data, wire) {
+		if len(wire) > maxClientHello || cap(wire) > 2*maxClientHello || !bytes.HasPrefix(data, wire) {
 			t.Fatalf("%d bytes to pass on are not what came first, or too many", len(wire))
 		}
 		if normal, _, err := rules.ParseHost(name); err != nil || normal != name {

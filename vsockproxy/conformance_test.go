@@ -53,7 +53,7 @@ func TestProxyV2Conformance(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		conform(t, func(t *testing.T) (net.Listener, func() (net.Conn, error)) {
 			l, e := tr.listen(t)
-			return AcceptProxyV2(l), func() (net.Conn, error) {
+			return NewProxyV2Listener(l), func() (net.Conn, error) {
 				conn, err := (&Dialer{Endpoint: e}).DialContext(t.Context(), "", "")
 				if err == nil {
 					_, err = io.WriteString(conn, proxyBytes(proxyCommand, proxyTCP4, v4Addresses))

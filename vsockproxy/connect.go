@@ -13,17 +13,6 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
-// MaxConnectRequest bounds the request line and header of a CONNECT request, and
-// of the answer to one, in bytes.
-const MaxConnectRequest = 8 << 10
-
-// maxAnswerText bounds what a proxy says beside the status of its answer, in
-// bytes, and what a Dialer quotes of it.
-const maxAnswerText = 256
-
-// maxDiscard bounds what is read from a client after it was refused, in bytes.
-const maxDiscard = 256 << 10
-
 const endOfHead = "\r\n\r\n"
 
 // byConnect leads each connection to the target that its CONNECT request names
@@ -84,7 +73,7 @@ func readConnect(r io.Reader) (t rules.Target, early []byte, err error) {
 // readConnectHead reads up to the empty line, and returns what comes before it
 // and what came after it.
 func readConnectHead(r io.Reader) (head string, early []byte, err error) {
-	buf := make([]byte, MaxConnectRequest)
+	buf := make([]byte, maxConnectRequest)
 	for n := 0; n < len(buf); {
 		fresh, err := r.Read(buf[n:])
 		had := n
@@ -113,7 +102,7 @@ func readConnectHead(r io.Reader) (head string, early []byte, err error) {
 			return "", nil, err
 		}
 	}
-	return "", nil, malformed(ReasonInvalidConnect, "the request is longer than %d bytes", MaxConnectRequest)
+	return "", nil, malformed(ReasonInvalidConnect, "the request is longer than %d bytes", maxConnectRequest)
 }
 
 // checkMethod checks as much of the method as there is.
@@ -297,7 +286,7 @@ func askToConnect(conn net.Conn, t rules.Target) error {
 func readAnswerHead(r io.Reader) (string, error) {
 	const begin = "HTTP/1."
 	var head []byte
-	for len(head) < MaxConnectRequest {
+	for len(head) < maxConnectRequest {
 		var b [1]byte
 		_, err := io.ReadFull(r, b[:])
 		switch {
@@ -316,7 +305,7 @@ func readAnswerHead(r io.Reader) (string, error) {
 			return string(head[:len(head)-len(endOfHead)]), nil
 		}
 	}
-	return "", badAnswer("the answer to CONNECT is longer than %d bytes", MaxConnectRequest)
+	return "", badAnswer("the answer to CONNECT is longer than %d bytes", maxConnectRequest)
 }
 
 func badAnswer(format string, args ...any) error {

@@ -161,8 +161,8 @@ var connectRefusals = []struct {
 	{"Content-Length", "CONNECT a.example:443 HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "400 invalid-connect", ReasonInvalidConnect, "no body"},
 	{"Content-Length 0", "CONNECT a.example:443 HTTP/1.1\r\ncontent-length: 0\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "no body"},
 	{"Transfer-Encoding", "CONNECT a.example:443 HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\n\r\n0\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "no body"},
-	{"too long", "CONNECT a.example:443 HTTP/1.1\r\nA: " + strings.Repeat("b", MaxConnectRequest) + "\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "longer than 8192"},
-	{"many bytes too long", "CONNECT " + strings.Repeat("b", 4*MaxConnectRequest), "400 invalid-connect", ReasonInvalidConnect, "longer than 8192"},
+	{"too long", "CONNECT a.example:443 HTTP/1.1\r\nA: " + strings.Repeat("b", maxConnectRequest) + "\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "longer than 8192"},
+	{"many bytes too long", "CONNECT " + strings.Repeat("b", 4*maxConnectRequest), "400 invalid-connect", ReasonInvalidConnect, "longer than 8192"},
 	{"long target", "CONNECT " + strings.Repeat("b", 2000) + ":443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "2004 bytes"},
 	{"not listed", "CONNECT b.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n", "403 not-allowed", ReasonNotAllowed, "b.example:443"},
 	{"port not listed", "CONNECT a.example:444 HTTP/1.1\r\n\r\n", "403 not-allowed", ReasonNotAllowed, "a.example:444"},
@@ -250,7 +250,7 @@ func TestConnectRequests(t *testing.T) {
 		"wrong host":    "CONNECT " + target + " HTTP/1.1\r\nHost: other.example:1\r\nHost: another.example\r\n\r\n",
 		"name":          "CONNECT name.example:" + portOf(t, target) + " HTTP/1.1\r\n\r\n",
 		"capitals, dot": "CONNECT NAME.example.:" + portOf(t, target) + " HTTP/1.1\r\n\r\n",
-		"longest":       "CONNECT " + target + " HTTP/1.1\r\nA: " + strings.Repeat("b", MaxConnectRequest-len("CONNECT "+target+" HTTP/1.1\r\nA: \r\n\r\n")) + "\r\n\r\n",
+		"longest":       "CONNECT " + target + " HTTP/1.1\r\nA: " + strings.Repeat("b", maxConnectRequest-len("CONNECT "+target+" HTTP/1.1\r\nA: \r\n\r\n")) + "\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, early := range []string{"", "the stream\r\n\r\nCONNECT x HTTP/1.1\r\n\r\n\x00\n"} {

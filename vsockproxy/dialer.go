@@ -12,14 +12,6 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
-// DefaultDialTimeout bounds a dial, handshake included, where no timeout is set.
-const DefaultDialTimeout = 10 * time.Second
-
-// DefaultConnectTimeout takes its place for a Dialer with Connect set. It is
-// longer, so that a proxy that gives up on a target after its own
-// DefaultDialTimeout can still say so.
-const DefaultConnectTimeout = DefaultDialTimeout + 5*time.Second
-
 // Dialer connects to the parent's proxy from inside the enclave. Set its
 // DialContext as that of an http.Transport, or of anything else that speaks TLS
 // over a net.Conn.
@@ -36,7 +28,8 @@ type Dialer struct {
 	Endpoint Endpoint
 
 	// Timeout bounds one DialContext, handshake included. Zero means
-	// DefaultDialTimeout, or DefaultConnectTimeout if Connect is set; a negative
+	// 10 seconds, or 15 if Connect is set, so that a proxy that gives up on a target
+	// after its own 10 can still say so; a negative
 	// value is an error. An earlier deadline of the context wins.
 	Timeout time.Duration
 
@@ -110,9 +103,9 @@ func (d *Dialer) check(address string) (timeout time.Duration, asked rules.Targe
 	fail := func(reason Reason, format string, args ...any) (time.Duration, rules.Target, *Error) {
 		return 0, rules.Target{}, &Error{Op: "DialContext", Endpoint: d.Endpoint, Reason: reason, Detail: fmt.Sprintf(format, args...)}
 	}
-	usual := DefaultDialTimeout
+	usual := defaultDialTimeout
 	if d.Connect {
-		usual = DefaultConnectTimeout
+		usual = defaultConnectTimeout
 	}
 	timeout, err := durationOr("Dialer.Timeout", d.Timeout, usual)
 	if err != nil {

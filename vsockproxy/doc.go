@@ -42,7 +42,7 @@
 //
 // Over vsock, a connection's RemoteAddr is a *vsock.Addr of github.com/mdlayher/vsock,
 // whose ContextID is the kernel's word on the peer: [ParentCID] for the parent. Which
-// client the parent forwards for, it can say with PROXY headers, and [AcceptProxyV2]
+// client the parent forwards for, it can say with PROXY headers, and [NewProxyV2Listener]
 // reads them; that is a claim and no more. Give the server a ReadHeaderTimeout: the
 // parent may connect as often as it likes and say nothing.
 //
@@ -129,13 +129,13 @@
 //
 // and the enclave listens on Vsock(AnyCID, 8443) and serves TLS there. To tell the
 // enclave who the client is, [ToEnclaveProxyV2] puts a PROXY protocol header before
-// the client's first byte, and [AcceptProxyV2] takes it off again.
+// the client's first byte, and [NewProxyV2Listener] takes it off again.
 //
 // Whatever the route, TLS passes through the proxy as it is. The allowlist decides,
 // not the client: a client chooses among its entries.
 //
 // A client has [Proxy].HandshakeTimeout to say where it wants to go, and may use
-// [MaxConnectRequest] or [MaxClientHello] bytes for it. Where several enclaves share
+// 8 or 32 KiB for it. Where several enclaves share
 // a proxy, [Proxy].MaxConnsPerCID keeps one from using up the connections of all.
 //
 // # Endpoints
@@ -213,7 +213,7 @@
 //
 // # Names and addresses
 //
-// A [CachingResolver] remembers what names lead to for half a minute, and asks
+// A cachingResolver remembers what names lead to for half a minute, and asks
 // anew in the background while it is used. While the DNS fails, it gives old
 // answers for up to an hour, and says so in the log. A Proxy without a Resolver has
 // one. Put one over a Resolver of your own, or one into several proxies, to share

@@ -21,13 +21,13 @@ const (
 	// <linux/vm_sockets.h>. It cannot be dialled.
 	AnyCID = 0xFFFFFFFF
 
-	// MaxEndpointLength is the longest text, in bytes, that ParseEndpoint reads.
-	MaxEndpointLength = 1024
+	// maxEndpointLength is the longest text, in bytes, that ParseEndpoint reads.
+	maxEndpointLength = 1024
 
-	// MaxSocketPath is the longest Unix socket path, in bytes, that an endpoint
+	// maxSocketPath is the longest Unix socket path, in bytes, that an endpoint
 	// may have: sun_path of Linux is 108 bytes with its NUL (unix(7)). Other
 	// systems may allow a few bytes less and say so when the path is used.
-	MaxSocketPath = 107
+	maxSocketPath = 107
 )
 
 // portAny is VMADDR_PORT_ANY of <linux/vm_sockets.h>. As a port number it means
@@ -145,8 +145,8 @@ func escapePath(path string) string {
 // Numbers are decimal without sign or leading zeros. The error, always an *Error
 // with [ReasonInvalidEndpoint], names the part that was wrong.
 func ParseEndpoint(s string) (Endpoint, error) {
-	if len(s) > MaxEndpointLength {
-		return Endpoint{}, parseError("the text is %d bytes long; the limit is %d", len(s), MaxEndpointLength)
+	if len(s) > maxEndpointLength {
+		return Endpoint{}, parseError("the text is %d bytes long; the limit is %d", len(s), maxEndpointLength)
 	}
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok {
@@ -276,8 +276,8 @@ func checkSocketPath(path string) error {
 		return fmt.Errorf("socket path %q names a directory", path)
 	case strings.ContainsRune(path, 0):
 		return fmt.Errorf("socket path %q contains a NUL byte", path)
-	case len(path) > MaxSocketPath:
-		return fmt.Errorf("socket path is %d bytes long; the limit of a Unix socket address is %d", len(path), MaxSocketPath)
+	case len(path) > maxSocketPath:
+		return fmt.Errorf("socket path is %d bytes long; the limit of a Unix socket address is %d", len(path), maxSocketPath)
 	}
 	return nil
 }

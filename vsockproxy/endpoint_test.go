@@ -124,7 +124,7 @@ func FuzzParseEndpoint(f *testing.F) {
 		if err := e.check(); err != nil {
 			t.Fatalf("%q parses to %v, which is no endpoint: %v", s, e, err)
 		}
-		if len(e.where) > MaxEndpointLength {
+		if len(e.where) > maxEndpointLength {
 			t.Fatalf("%d bytes from %d", len(e.where), len(s))
 		}
 	})

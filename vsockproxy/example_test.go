@@ -163,16 +163,6 @@ func ExampleParseAllowlist() {
 	// vsockproxy: ParseAllowlist: invalid-allowlist: entry 2 of the allowlist: "*.co.uk:443": anybody can register a name below co.uk, so the pattern permits everybody's; add the label of the owner that is meant
 }
 
-// One cache of names for several proxies, over a resolver of one's own.
-func ExampleCachingResolver() {
-	names := &vsockproxy.CachingResolver{
-		Resolver: &net.Resolver{PreferGo: true}, // not the C library's
-		TTL:      10 * time.Second,
-	}
-	_ = &vsockproxy.Proxy{Route: vsockproxy.To("kms.eu-west-1.amazonaws.com:443"), Resolver: names}
-	_ = &vsockproxy.Proxy{Route: vsockproxy.To("sts.eu-west-1.amazonaws.com:443"), Resolver: names, AddressFamily: vsockproxy.IPv4Only}
-}
-
 // What an allowlist permits, for people who check it.
 func ExampleAllowlist_Explain() {
 	allow, err := vsockproxy.ParseAllowlist("kms.eu-west-1.amazonaws.com:443", "10.0.3.0/24:443 cid=16")
@@ -194,7 +184,7 @@ func ExampleAllowlist_Explain() {
 
 // An HTTPS server inside an enclave, and the parent's proxy that leads to it. TLS ends
 // in the enclave; who the client is, the parent only claims.
-func ExampleAcceptProxyV2() {
+func ExampleNewProxyV2Listener() {
 	dir, err := os.MkdirTemp("", "proxy")
 	if err != nil {
 		log.Fatal(err)
@@ -223,7 +213,7 @@ func ExampleAcceptProxyV2() {
 		ReadHeaderTimeout: 10 * time.Second,
 	}
 	served := make(chan error, 2)
-	go func() { served <- server.ServeTLS(vsockproxy.AcceptProxyV2(listener), "", "") }()
+	go func() { served <- server.ServeTLS(vsockproxy.NewProxyV2Listener(listener), "", "") }()
 
 	// On the parent.
 	outside, err := vsockproxy.Listen(ctx, vsockproxy.TCP("127.0.0.1:0"))

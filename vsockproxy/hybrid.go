@@ -25,7 +25,7 @@ const (
 
 	// handshakeTimeout bounds how long a client of a hybrid listener may take
 	// over its CONNECT line; as long as a Dialer waits by default.
-	handshakeTimeout = DefaultDialTimeout
+	handshakeTimeout = defaultDialTimeout
 
 	// maxHandshakes bounds the connections of one hybrid listener that are in
 	// the handshake or wait for Accept. Further ones wait in the kernel.

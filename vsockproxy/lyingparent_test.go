@@ -646,7 +646,7 @@ func TestLyingParentPretendsToBeAClient(t *testing.T) {
 					Certificates: []tls.Certificate{ca.issue(t, "enclave.example", hour)},
 					ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: ca.pool(),
 				}
-				serveOn(t, AcceptProxyV2(l), func(conn conntest.Duplex) {
+				serveOn(t, NewProxyV2Listener(l), func(conn conntest.Duplex) {
 					server := tls.Server(conn, config)
 					errs <- server.Handshake()
 					_ = server.Close()

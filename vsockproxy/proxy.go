@@ -12,15 +12,6 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
-// What the zero values of a [Proxy] stand for. DialTimeout has the Dialer's
-// default, [DefaultDialTimeout].
-const (
-	DefaultMaxConns         = 1024
-	DefaultHandshakeTimeout = 10 * time.Second
-	DefaultIdleTimeout      = 5 * time.Minute
-	DefaultDrainTimeout     = 5 * time.Second
-)
-
 // Resolver finds the addresses of a name. *net.Resolver is one. The proxy asks
 // for network "ip", and for a host that ends with a dot: it is absolute, and no
 // search list may be applied to it.
@@ -68,8 +59,8 @@ type Proxy struct {
 	// changes nothing.
 	OnEnd func(ConnEnd)
 	// Resolver finds the addresses of the target's name; it is asked for every
-	// connection. Nil means a [CachingResolver] of Serve's own, with its defaults
-	// and Logger.
+	// connection. Nil means net.DefaultResolver with a cache of Serve's own: an answer is
+	// used for 30 seconds, and for up to an hour where no new one is to be had.
 	Resolver Resolver
 	// AddressFamily restricts the addresses that are dialled to IPv4 or to IPv6,
 	// or says which to begin with. The zero value takes both, as the resolver
@@ -94,13 +85,13 @@ type Proxy struct {
 	MaxConnsPerCID int
 	// HandshakeTimeout bounds how long a client may take to say where it wants to
 	// go, on a [Connect] or [ServerName] route; zero means
-	// DefaultHandshakeTimeout.
+	// 10 seconds.
 	HandshakeTimeout time.Duration
 	// DialTimeout bounds resolving and dialling together, over all addresses of
-	// the target; zero means DefaultDialTimeout.
+	// the target; zero means 10 seconds.
 	DialTimeout time.Duration
 	// IdleTimeout ends a connection on which no byte has moved in either
-	// direction for so long; zero means DefaultIdleTimeout. Once one direction
+	// direction for so long; zero means 5 minutes. Once one direction
 	// has ended, one minute counts if that is shorter.
 	IdleTimeout time.Duration
 	// MaxLifetime cuts a connection that has been forwarded for so long, whatever
@@ -119,7 +110,7 @@ type Proxy struct {
 // stops accepting, lets open connections finish for DrainTimeout or until Cut is closed,
 // cuts the rest, and returns nil. When it returns, every goroutine it started has
 // ended, but for lookups: one that the Resolver has not given up although its context
-// has ended, and one that a CachingResolver began, which is given 10 seconds. It owns
+// has ended, and one for the cache, which is given 10 seconds. It owns
 // l and closes it in any case.
 //
 // It returns an *Error without accepting anything if the configuration is wrong:
@@ -193,9 +184,9 @@ func (p *Proxy) withDefaults() (*Proxy, error) {
 		filled.Logger = slog.New(contain.Handler{Handler: p.Logger.Handler()})
 	}
 	if p.Resolver == nil {
-		filled.Resolver = &CachingResolver{Logger: filled.Logger}
+		filled.Resolver = &cachingResolver{Logger: filled.Logger}
 	}
-	if cache, ok := filled.Resolver.(*CachingResolver); ok {
+	if cache, ok := filled.Resolver.(*cachingResolver); ok {
 		if _, _, err := cache.config(); err != nil {
 			return nil, optionsError("Proxy.Resolver", "%v", err)
 		}
@@ -218,9 +209,9 @@ func (p *Proxy) withDefaults() (*Proxy, error) {
 		value *time.Duration
 		def   time.Duration
 	}{
-		{"Proxy.HandshakeTimeout", &filled.HandshakeTimeout, DefaultHandshakeTimeout},
-		{"Proxy.DialTimeout", &filled.DialTimeout, DefaultDialTimeout},
-		{"Proxy.IdleTimeout", &filled.IdleTimeout, DefaultIdleTimeout},
+		{"Proxy.HandshakeTimeout", &filled.HandshakeTimeout, defaultHandshakeTimeout},
+		{"Proxy.DialTimeout", &filled.DialTimeout, defaultDialTimeout},
+		{"Proxy.IdleTimeout", &filled.IdleTimeout, defaultIdleTimeout},
 		{"Proxy.DrainTimeout", &filled.DrainTimeout, DefaultDrainTimeout},
 	} {
 		if *d.value < 0 {

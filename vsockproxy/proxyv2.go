@@ -14,22 +14,18 @@ import (
 	"time"
 )
 
-// MaxProxyHeader bounds a PROXY header with its extensions, in bytes. Ours has 28
-// or 52; a load balancer's may name an endpoint or a client certificate, too.
-const MaxProxyHeader = 4 << 10
-
 // proxyFixed is the part of a header that is always there: signature, version and
 // command, family and transport, and the length of the rest.
 const proxyFixed = len(proxySignature) + 4
 
-// AcceptProxyV2 is for a listener in the enclave that a Proxy with the route
+// NewProxyV2Listener is for a listener in the enclave that a Proxy with the route
 // [ToEnclaveProxyV2] reaches, or another that writes PROXY headers of version 2
 // (HAProxy, doc/proxy-protocol.txt). It takes the header off each connection, and
 // the connection's RemoteAddr is the client that the header names, a *net.TCPAddr.
 // Put TLS over it, not under it:
 //
 //	listener, err := vsockproxy.Listen(ctx, vsockproxy.Vsock(vsockproxy.AnyCID, 8443))
-//	err = server.ServeTLS(vsockproxy.AcceptProxyV2(listener), "", "")
+//	err = server.ServeTLS(vsockproxy.NewProxyV2Listener(listener), "", "")
 //
 // That address is the parent's claim. The parent is not trusted and can write any
 // address, so use it in logs and never to decide who somebody is or what they may
@@ -39,8 +35,8 @@ const proxyFixed = len(proxySignature) + 4
 //
 // Accept does not wait for headers, so that a client that sends none holds up
 // nobody else. The header is read by the first call of Read or RemoteAddr, which
-// waits for it, DefaultHandshakeTimeout at most since Accept; do not call RemoteAddr
-// in the goroutine that accepts. If it is malformed, longer than MaxProxyHeader, or
+// waits for it, 10 seconds at most since Accept; do not call RemoteAddr
+// in the goroutine that accepts. If it is malformed, longer than 4 KiB, or
 // not there in time, Read fails with an [*Error], [ReasonInvalidProxyHeader] or
 // [ReasonTimeout], the connection is closed, and RemoteAddr is the peer's own, as it
 // is for a header that names nobody (the command LOCAL, as of health checks, and
@@ -48,8 +44,8 @@ const proxyFixed = len(proxySignature) + 4
 //
 // The header is required, because a connection without one might otherwise send its
 // own.
-func AcceptProxyV2(l net.Listener) net.Listener {
-	return &proxyV2Listener{Listener: l, timeout: DefaultHandshakeTimeout}
+func NewProxyV2Listener(l net.Listener) net.Listener {
+	return &proxyV2Listener{Listener: l, timeout: defaultHandshakeTimeout}
 }
 
 type proxyV2Listener struct {
@@ -171,8 +167,8 @@ func proxyLength(fixed []byte) (int, error) {
 		return 0, malformed(ReasonInvalidProxyHeader, "the PROXY header is of version %d; version 2 is the only one with this signature", version)
 	}
 	length := int(binary.BigEndian.Uint16(fixed[proxyFixed-2:]))
-	if proxyFixed+length > MaxProxyHeader {
-		return 0, malformed(ReasonInvalidProxyHeader, "the PROXY header is %d bytes long; the limit is %d", proxyFixed+length, MaxProxyHeader)
+	if proxyFixed+length > maxProxyHeader {
+		return 0, malformed(ReasonInvalidProxyHeader, "the PROXY header is %d bytes long; the limit is %d", proxyFixed+length, maxProxyHeader)
 	}
 	return length, nil
 }

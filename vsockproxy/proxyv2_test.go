@@ -40,7 +40,7 @@ func acceptProxied(t *testing.T, tr transport, timeout time.Duration) (peer conn
 	return conn.(conntest.Duplex), conntest.Accept(t, &proxyV2Listener{Listener: l, timeout: timeout})
 }
 
-func TestAcceptProxyV2(t *testing.T) {
+func TestProxyV2Listener(t *testing.T) {
 	mapped := "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xc0\x00\x02\x01" + v6Addresses[16:]
 	eachTransport(t, func(t *testing.T, tr transport) {
 		for _, test := range []struct {
@@ -51,7 +51,7 @@ func TestAcceptProxyV2(t *testing.T) {
 			{"IPv6", proxyBytes(0x21, 0x21, v6Addresses), "[2001:db8::1]:1234"},
 			{"IPv4 in IPv6", proxyBytes(0x21, 0x21, mapped), "192.0.2.1:1234"},
 			{"extensions", proxyBytes(0x21, 0x11, v4Addresses+noopTLV), "192.0.2.1:1234"},
-			{"as long as may be", proxyBytes(0x21, 0x11, v4Addresses+strings.Repeat("x", MaxProxyHeader-16-12)), "192.0.2.1:1234"},
+			{"as long as may be", proxyBytes(0x21, 0x11, v4Addresses+strings.Repeat("x", maxProxyHeader-16-12)), "192.0.2.1:1234"},
 			{"unknown", proxyBytes(0x21, 0x00, ""), ""},
 			{"unknown with bytes", proxyBytes(0x21, 0x00, "anything"), ""},
 			{"datagrams", proxyBytes(0x21, 0x12, v4Addresses), ""},
@@ -93,7 +93,7 @@ func TestAcceptProxyV2(t *testing.T) {
 	})
 }
 
-func TestAcceptProxyV2Refusals(t *testing.T) {
+func TestProxyV2ListenerRefusals(t *testing.T) {
 	good := proxyBytes(0x21, 0x11, v4Addresses)
 	for _, test := range []struct {
 		name, sent, says string
@@ -108,7 +108,7 @@ func TestAcceptProxyV2Refusals(t *testing.T) {
 		{"no addresses", proxyBytes(0x21, 0x11, ""), "has 0 bytes for addresses that take 12"},
 		{"half an address", proxyBytes(0x21, 0x11, v4Addresses[:11]), "has 11 bytes"},
 		{"IPv4 sold as IPv6", proxyBytes(0x21, 0x21, v4Addresses), "take 36"},
-		{"too long", proxyBytes(0x21, 0x11, v4Addresses+strings.Repeat("x", MaxProxyHeader-16-12+1)), "the limit is 4096"},
+		{"too long", proxyBytes(0x21, 0x11, v4Addresses+strings.Repeat("x", maxProxyHeader-16-12+1)), "the limit is 4096"},
 		{"longest", proxyBytes(0x21, 0x11, strings.Repeat("x", 0xffff)), "65551 bytes long"},
 		{"cut in the signature", good[:3], "left in the middle"},
 		{"cut in the addresses", good[:20], "left in the middle"},
@@ -137,7 +137,7 @@ func TestAcceptProxyV2Refusals(t *testing.T) {
 }
 
 // A probe of a load balancer, say, is no malformed header.
-func TestAcceptProxyV2WithoutAWord(t *testing.T) {
+func TestProxyV2ListenerWithoutAWord(t *testing.T) {
 	peer, conn := acceptProxied(t, transports[1], time.Minute)
 	_ = peer.Close()
 	if n, err := conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
@@ -147,7 +147,7 @@ func TestAcceptProxyV2WithoutAWord(t *testing.T) {
 
 // Clients that send no header, or half of one, hold up neither Accept nor others,
 // and end by the time limit.
-func TestAcceptProxyV2SilentClients(t *testing.T) {
+func TestProxyV2ListenerSilentClients(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		inner, e := tr.listen(t)
 		l := &proxyV2Listener{Listener: inner, timeout: time.Minute}
@@ -186,7 +186,7 @@ func TestAcceptProxyV2SilentClients(t *testing.T) {
 
 // The user's deadline ends Read, and not the connection: a later Read goes on in the
 // middle of the header. After the header it is the one in force.
-func TestAcceptProxyV2Deadlines(t *testing.T) {
+func TestProxyV2ListenerDeadlines(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		peer, conn := acceptProxied(t, tr, time.Hour)
 		header := proxyBytes(0x21, 0x11, v4Addresses+noopTLV)
@@ -228,7 +228,7 @@ func TestAcceptProxyV2Deadlines(t *testing.T) {
 
 // A deadline that was set before the header was there holds afterwards; the header's
 // own does not.
-func TestAcceptProxyV2LimitEndsWithTheHeader(t *testing.T) {
+func TestProxyV2ListenerLimitEndsWithTheHeader(t *testing.T) {
 	peer, conn := acceptProxied(t, transports[1], time.Hour)
 	c := conn.(*proxyV2Conn)
 	conntest.Write(t, peer, proxyBytes(0x21, 0x11, v4Addresses))
@@ -241,9 +241,9 @@ func TestAcceptProxyV2LimitEndsWithTheHeader(t *testing.T) {
 	conntest.WantRead(t, conn, "stream")
 }
 
-func TestAcceptProxyV2Close(t *testing.T) {
+func TestProxyV2ListenerClose(t *testing.T) {
 	inner, e := transports[1].listen(t)
-	l := AcceptProxyV2(inner)
+	l := NewProxyV2Listener(inner)
 	conn, err := (&Dialer{Endpoint: e}).DialContext(t.Context(), "", "")
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +275,7 @@ func TestProxyV2BothEnds(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		inner, enclave := tr.listen(t)
 		clients := make(chan string, 1)
-		serveOn(t, AcceptProxyV2(inner), func(conn conntest.Duplex) {
+		serveOn(t, NewProxyV2Listener(inner), func(conn conntest.Duplex) {
 			clients <- conn.RemoteAddr().String()
 			_, _ = io.Copy(conn, conn)
 			_ = conn.CloseWrite()
@@ -340,7 +340,7 @@ func FuzzProxyV2(f *testing.F) {
 		}
 		whole := bytes.NewReader(in)
 		client, stream, err := read(whole)
-		if consumed := len(in) - whole.Len(); err != nil && consumed > MaxProxyHeader {
+		if consumed := len(in) - whole.Len(); err != nil && consumed > maxProxyHeader {
 			t.Fatalf("read %d bytes", consumed)
 		}
 		if err == nil && len(in) > 0 {

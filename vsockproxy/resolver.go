@@ -14,31 +14,7 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/contain"
 )
 
-// What the zero values of a [CachingResolver] stand for.
-const (
-	// DefaultNameTTL is half of what most records of AWS's endpoints carry, so
-	// that an answer, which may be used for twice as long while it is asked for
-	// anew, is not used beyond their time.
-	DefaultNameTTL = 30 * time.Second
-	// DefaultNameStale is longer than most troubles of a DNS server, and shorter
-	// than a day's work of a person who moves a service.
-	DefaultNameStale = time.Hour
-	// DefaultMaxNames is far more than the names of a usual allowlist.
-	DefaultMaxNames = 1024
-)
-
-const (
-	// retryNames is how long a failed lookup, or the answer that there is no such
-	// name, is not repeated. It is short, since a person may just be mending it.
-	retryNames = time.Second
-	// staleDelay is how long a lookup may take before an old answer is given:
-	// the client response timer that RFC 8767, section 5, recommends.
-	staleDelay = 1800 * time.Millisecond
-	// lookupTimeout bounds a lookup, which goes on when nobody waits any more.
-	lookupTimeout = 10 * time.Second
-)
-
-// CachingResolver is a [Resolver] that remembers what another one said, so that
+// cachingResolver is a [Resolver] that remembers what another one said, so that
 // most connections do not wait for names, and a DNS server that fails does not
 // stop those to names it has given before.
 //
@@ -53,20 +29,20 @@ const (
 // Of the lookups that are wanted for a name at one time there is one. It is given
 // up after 10 seconds.
 //
-// The zero CachingResolver works, over net.DefaultResolver. It may be used by
+// The zero cachingResolver works, over net.DefaultResolver. It may be used by
 // several goroutines and by several proxies at once, as long as nobody changes its
 // fields; it must not be copied after its first use. It starts no goroutine but for
 // lookups.
-type CachingResolver struct {
+type cachingResolver struct {
 	// Resolver is who is asked. Nil means net.DefaultResolver.
 	Resolver Resolver
-	// TTL is how long an answer is used unasked; zero means DefaultNameTTL.
+	// TTL is how long an answer is used unasked; zero means defaultNameTTL.
 	TTL time.Duration
 	// Stale is how old an answer may get while no new one is to be had; zero
-	// means DefaultNameStale. What is less than twice TTL means twice TTL.
+	// means defaultNameStale. What is less than twice TTL means twice TTL.
 	Stale time.Duration
 	// MaxNames bounds the names that are remembered, and the lookups that run;
-	// zero means DefaultMaxNames. Names without an answer are forgotten first,
+	// zero means defaultMaxNames. Names without an answer are forgotten first,
 	// and then the name that was not used for longest. A client that may use a
 	// pattern over a zone in which every name exists can so fill the cache and push
 	// out the names of others, which are then asked for anew.
@@ -83,7 +59,7 @@ type CachingResolver struct {
 
 type question struct{ network, host string }
 
-// cachedName is what is known of a name. It is guarded by CachingResolver.mu.
+// cachedName is what is known of a name. It is guarded by cachingResolver.mu.
 type cachedName struct {
 	addrs    []netip.Addr // the last good answer, or nil
 	answered time.Time    // when it came
@@ -108,7 +84,7 @@ var errTooManyLookups = errors.New("too many lookups have not come back")
 // LookupNetIP returns the addresses of host, which is given to the other resolver
 // as it is, as is network. Errors are those of the other resolver. The context
 // bounds the waiting of the caller only.
-func (r *CachingResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+func (r *cachingResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	ttl, stale, err := r.config()
 	if err != nil {
 		return nil, &Error{Op: "LookupNetIP", Reason: ReasonInvalidOptions, Detail: err.Error()}
@@ -137,22 +113,22 @@ func (r *CachingResolver) LookupNetIP(ctx context.Context, network, host string)
 }
 
 // config checks the fields and fills in the defaults.
-func (r *CachingResolver) config() (ttl, stale time.Duration, err error) {
-	if ttl, err = durationOr("CachingResolver.TTL", r.TTL, DefaultNameTTL); err != nil {
+func (r *cachingResolver) config() (ttl, stale time.Duration, err error) {
+	if ttl, err = durationOr("cachingResolver.TTL", r.TTL, defaultNameTTL); err != nil {
 		return 0, 0, err
 	}
-	if stale, err = durationOr("CachingResolver.Stale", r.Stale, DefaultNameStale); err != nil {
+	if stale, err = durationOr("cachingResolver.Stale", r.Stale, defaultNameStale); err != nil {
 		return 0, 0, err
 	}
 	if r.MaxNames < 0 {
-		return 0, 0, fmt.Errorf("CachingResolver.MaxNames is negative (%d); zero means the default of %d", r.MaxNames, DefaultMaxNames)
+		return 0, 0, fmt.Errorf("cachingResolver.MaxNames is negative (%d); zero means the default of %d", r.MaxNames, defaultMaxNames)
 	}
 	return ttl, stale, nil
 }
 
 // recall returns an answer to give at once if l is nil; otherwise a lookup to wait
 // for, and what to answer if it fails, if there is something.
-func (r *CachingResolver) recall(q question, ttl, stale time.Duration) (addrs []netip.Addr, l *lookup, err error) {
+func (r *cachingResolver) recall(q question, ttl, stale time.Duration) (addrs []netip.Addr, l *lookup, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
@@ -180,7 +156,7 @@ func (r *CachingResolver) recall(q question, ttl, stale time.Duration) (addrs []
 }
 
 // name returns what is known of q, and makes room for it if that is nothing.
-func (r *CachingResolver) name(q question) *cachedName {
+func (r *cachingResolver) name(q question) *cachedName {
 	if n := r.names[q]; n != nil {
 		return n
 	}
@@ -204,15 +180,15 @@ func (r *CachingResolver) name(q question) *cachedName {
 	return n
 }
 
-func (r *CachingResolver) maxNames() int {
+func (r *cachingResolver) maxNames() int {
 	if r.MaxNames == 0 {
-		return DefaultMaxNames
+		return defaultMaxNames
 	}
 	return r.MaxNames
 }
 
 // begin starts a lookup for n, or notes that none can be started.
-func (r *CachingResolver) begin(q question, n *cachedName) {
+func (r *cachingResolver) begin(q question, n *cachedName) {
 	if r.running >= r.maxNames() {
 		n.err, n.failed = fmt.Errorf("%w (%d)", errTooManyLookups, r.running), time.Now()
 		return
@@ -236,7 +212,7 @@ func (r *CachingResolver) begin(q question, n *cachedName) {
 
 // ask asks the other resolver. No addresses and no error is how some say that the
 // name has none.
-func (r *CachingResolver) ask(ctx context.Context, q question) (addrs []netip.Addr, err error) {
+func (r *cachingResolver) ask(ctx context.Context, q question) (addrs []netip.Addr, err error) {
 	defer contain.Panic(&err)
 	resolver := r.Resolver
 	if resolver == nil {
@@ -250,7 +226,7 @@ func (r *CachingResolver) ask(ctx context.Context, q question) (addrs []netip.Ad
 }
 
 // end notes what came of l, unless that is noted already.
-func (r *CachingResolver) end(q question, n *cachedName, l *lookup, addrs []netip.Addr, err error) {
+func (r *cachingResolver) end(q question, n *cachedName, l *lookup, addrs []netip.Addr, err error) {
 	began, over := r.note(n, l, addrs, err)
 	if r.Logger == nil {
 		return
@@ -266,7 +242,7 @@ func (r *CachingResolver) end(q question, n *cachedName, l *lookup, addrs []neti
 
 // note is end without the logs. It reports whether the use of old answers began or
 // is over.
-func (r *CachingResolver) note(n *cachedName, l *lookup, addrs []netip.Addr, err error) (began, over bool) {
+func (r *cachingResolver) note(n *cachedName, l *lookup, addrs []netip.Addr, err error) (began, over bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n.lookup != l {

@@ -67,14 +67,14 @@ var (
 type cacheTest struct {
 	*testing.T
 	up    *upstream
-	cache *CachingResolver
+	cache *cachingResolver
 }
 
 func testCache(t *testing.T, test func(c cacheTest)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		up := &upstream{answer: answers("1.0.0.1")}
-		test(cacheTest{t, up, &CachingResolver{Resolver: up}})
+		test(cacheTest{t, up, &cachingResolver{Resolver: up}})
 		time.Sleep(time.Minute) // for lookups that nobody waits for
 	})
 }
@@ -109,14 +109,14 @@ func TestCacheRemembers(t *testing.T) {
 	testCache(t, func(c cacheTest) {
 		c.want("1.0.0.1", 0, 1)
 		c.up.now(answers("1.0.0.2"))
-		time.Sleep(DefaultNameTTL - 1)
+		time.Sleep(defaultNameTTL - 1)
 		c.want("1.0.0.1", 0, 1)
 		time.Sleep(time.Nanosecond)
 		c.want("1.0.0.1", 0, 2) // asked for anew meanwhile
 		c.want("1.0.0.2", 0, 2)
 		// Too old to be given unasked.
 		c.up.now(answers("1.0.0.3"))
-		time.Sleep(2 * DefaultNameTTL)
+		time.Sleep(2 * defaultNameTTL)
 		c.want("1.0.0.3", 0, 3)
 	})
 }
@@ -129,7 +129,7 @@ func TestCacheRefreshesInTheBackground(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			return parseAddrs("1.0.0.2"), nil
 		})
-		time.Sleep(DefaultNameTTL)
+		time.Sleep(defaultNameTTL)
 		for range 3 {
 			c.want("1.0.0.1", 0, 2)
 		}
@@ -147,7 +147,7 @@ func TestCacheGivesStaleAnswers(t *testing.T) {
 		c.want("1.0.0.1", 0, 2) // which is not repeated at once
 		time.Sleep(retryNames)
 		c.want("1.0.0.1", 0, 3)
-		time.Sleep(DefaultNameStale - 10*time.Minute - retryNames - 1)
+		time.Sleep(defaultNameStale - 10*time.Minute - retryNames - 1)
 		c.want("1.0.0.1", 0, 4)
 		time.Sleep(retryNames)
 		c.want(errServfail, 0, 5) // older than Stale
@@ -197,7 +197,7 @@ func TestCacheOfNoSuchName(t *testing.T) {
 	testCache(t, func(c cacheTest) {
 		c.want("1.0.0.1", 0, 1)
 		c.up.now(fails(errNoHost))
-		time.Sleep(DefaultNameTTL)
+		time.Sleep(defaultNameTTL)
 		c.want("1.0.0.1", 0, 2) // asked for anew meanwhile
 		c.want(errNoHost, 0, 2) // the old answer is forgotten
 		time.Sleep(retryNames)
@@ -355,7 +355,7 @@ func TestCacheBoundsAnswers(t *testing.T) {
 }
 
 func TestCacheConfiguration(t *testing.T) {
-	for _, bad := range []*CachingResolver{{TTL: -1}, {Stale: -1}, {MaxNames: -1}} {
+	for _, bad := range []*cachingResolver{{TTL: -1}, {Stale: -1}, {MaxNames: -1}} {
 		_, err := bad.LookupNetIP(t.Context(), "ip", "a.example.")
 		wantReason(t, err, ReasonInvalidOptions)
 		// A proxy says so before it accepts.

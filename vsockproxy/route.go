@@ -46,7 +46,7 @@ func To(hostport string) Route { return Route{toTarget{hostport: hostport}} }
 // The request is "CONNECT host:port HTTP/1.1" or 1.0, with header fields, none of
 // which is believed or passed on, and without a body: Content-Length and
 // Transfer-Encoding are refused. It must come within [Proxy.HandshakeTimeout] and
-// have at most [MaxConnectRequest] bytes. What comes behind it is the stream, and
+// have at most 8 KiB. What comes behind it is the stream, and
 // may come before the answer.
 //
 // The answer is 200 once the target is reached. Otherwise it is one of
@@ -71,7 +71,7 @@ func Connect() Route { return Route{byConnect{}} }
 // an address, with a final dot or otherwise than by a DNS name (ReasonInvalidServerName),
 // or encrypts its ClientHello (ReasonEncryptedHello), which includes clients that
 // only pretend to ("GREASE"). The message must come within
-// [Proxy.HandshakeTimeout] and have at most [MaxClientHello] bytes.
+// [Proxy.HandshakeTimeout] and have at most 32 KiB.
 func ServerName(port uint16) Route { return Route{byServerName{port: port}} }
 
 // ToEnclave is the way in: a [Proxy] that listens on TCP on the parent forwards
@@ -90,7 +90,7 @@ func ToEnclave(e Endpoint) Route { return Route{intoEnclave{endpoint: e}} }
 // that carries the client's address: the PROXY protocol, version 2, without
 // extensions. A client that does not come over TCP is sent as unknown. The
 // listener in the enclave must expect the header, and take what it says as a hint
-// for logs: the parent writes it, and can write anything. [AcceptProxyV2] is such a
+// for logs: the parent writes it, and can write anything. [NewProxyV2Listener] is such a
 // listener.
 func ToEnclaveProxyV2(e Endpoint) Route { return Route{intoEnclave{endpoint: e, header: true}} }
 

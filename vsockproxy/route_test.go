@@ -443,7 +443,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		send   []byte
 		answer string
 	}{
-		"Connect":    {Connect(), []byte("CONNECT name.example:443 HTTP/1.1\r\nA: " + strings.Repeat("b", MaxConnectRequest/2)), "HTTP/1.1 408 timeout: "},
+		"Connect":    {Connect(), []byte("CONNECT name.example:443 HTTP/1.1\r\nA: " + strings.Repeat("b", maxConnectRequest/2)), "HTTP/1.1 408 timeout: "},
 		"ServerName": {ServerName(443), inRecords(madeHello(extension(21, make([]byte, 4000)), sni("name.example")), 100)[:4000], ""},
 	} {
 		t.Run(name, func(t *testing.T) {

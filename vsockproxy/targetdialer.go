@@ -29,13 +29,6 @@ func (d *targetDialer) reach(ctx context.Context, c *connection, t rules.Target)
 	return far, err
 }
 
-// maxAddresses bounds how many addresses of a name one connection tries, possibly
-// all at once.
-const maxAddresses = 8
-
-// maxAnswer bounds how many addresses of a name are looked at or remembered.
-const maxAnswer = 128
-
 // dial checks that who asks may reach t by the rules in force now, resolves
 // it, checks every address, and dials the checked addresses, never the name.
 func (d *targetDialer) dial(ctx context.Context, t rules.Target, from rules.Source) (net.Conn, netip.AddrPort, error) {

@@ -69,7 +69,7 @@ func TestConnectionsOutlastTheDNS(t *testing.T) {
 	p := &Proxy{
 		Route:    To(name),
 		Allow:    mustAllow(t, name, target),
-		Resolver: &CachingResolver{Resolver: up, TTL: 1}, // nothing is fresh
+		Resolver: &cachingResolver{Resolver: up, TTL: 1}, // nothing is fresh
 	}
 	r := start(t, transports[2], p)
 	for step := range 3 {
@@ -87,7 +87,7 @@ func TestConnectionsOutlastTheDNS(t *testing.T) {
 // A proxy that is given no resolver has one that remembers.
 func TestDefaultResolver(t *testing.T) {
 	w := toTargetOf(t, &Proxy{Route: To("a.example:443"), Allow: mustAllow(t, "a.example:443")})
-	if _, ok := w.targets.resolver.(*CachingResolver); !ok {
+	if _, ok := w.targets.resolver.(*cachingResolver); !ok {
 		t.Errorf("the resolver is %T", w.targets.resolver)
 	}
 }

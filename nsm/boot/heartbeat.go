@@ -17,6 +17,9 @@ import (
 // aws-nitro-enclaves-sdk-bootstrap).
 const HeartbeatPort = 9000
 
+// heartbeatTimeout bounds the whole exchange.
+const heartbeatTimeout = 10 * time.Second
+
 // heartbeat is the byte that goes to the parent and comes back.
 const heartbeat = 0xB7
 
@@ -25,14 +28,14 @@ const heartbeat = 0xB7
 // only in an init of your own, and once, because nobody listens afterwards.
 //
 // The zero Endpoint stands for vsockproxy.Vsock(vsockproxy.ParentCID, HeartbeatPort).
-// Heartbeat takes vsockproxy.DefaultDialTimeout at most. Errors are *Error; if the
+// Heartbeat takes heartbeatTimeout at most. Errors are *Error; if the
 // dial failed, they wrap a *vsockproxy.Error. The answer is the parent's word and
 // proves nothing.
 func Heartbeat(ctx context.Context, e vsockproxy.Endpoint) error {
 	if e.IsZero() {
 		e = vsockproxy.Vsock(vsockproxy.ParentCID, HeartbeatPort)
 	}
-	ctx, cancel := context.WithTimeout(ctx, vsockproxy.DefaultDialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
 	conn, err := (&vsockproxy.Dialer{Endpoint: e}).DialContext(ctx, "", "")
 	if err != nil {
