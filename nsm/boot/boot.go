@@ -8,53 +8,68 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyvouch/keyvouch/internal/errtext"
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/vsockproxy"
 )
 
-// A Step is one of the duties of [Run]. The strings are stable.
-type Step string
+// Reason says which boot duty failed. The strings are stable.
+type Reason string
 
-// The steps, in the order in which Run takes them.
+// Error returns the word itself, so that errors.Is(err, ReasonClock) asks whether an
+// [Error] has that Reason.
+func (r Reason) Error() string { return string(r) }
+
+// The duties, in the order in which [Run] takes them.
 const (
-	StepMount     Step = "mount"
-	StepModules   Step = "modules"
-	StepLoopback  Step = "loopback"
-	StepEntropy   Step = "entropy"
-	StepClock     Step = "clock"
-	StepHeartbeat Step = "heartbeat"
+	ReasonMount     Reason = "mount"
+	ReasonModules   Reason = "modules"
+	ReasonLoopback  Reason = "loopback"
+	ReasonEntropy   Reason = "entropy"
+	ReasonClock     Reason = "clock"
+	ReasonHeartbeat Reason = "heartbeat"
 )
+
+// ReasonNoClock: the hypervisor offers no clock. [Run] only logs it.
+const ReasonNoClock Reason = "no-clock"
 
 // Error is the error of every function of this package.
 type Error struct {
-	// Step is what failed.
-	Step Step
+	// Op is the function that failed, such as "Run" or "Heartbeat".
+	Op string
+	// Reason is the duty that failed, or [ReasonNoClock].
+	Reason Reason
+	// Field is the file, device or endpoint, if there is one.
+	Field string
 	// Detail says for people what was wrong and what to do about it. It is empty where
 	// Err says it all.
 	Detail string
 	// Err is the cause: of an *nsm.Error, a *vsockproxy.Error, an *fs.PathError or a
-	// syscall.Errno, or [ErrNoClock] or errors.ErrUnsupported.
+	// syscall.Errno, or errors.ErrUnsupported.
 	Err error
 }
 
-// Error returns one line: the step, what was wrong, and the cause.
+// Error returns one line: "boot: Op: reason: field: detail: cause".
 func (e *Error) Error() string {
-	text := "boot: " + string(e.Step)
-	if e.Detail != "" {
-		text += ": " + e.Detail
-	}
-	if e.Err != nil {
-		text += ": " + e.Err.Error()
-	}
-	return text
+	return errtext.Join("boot", e.Op, string(e.Reason), e.Field, e.Detail, e.Err)
 }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrNoClock means that the hypervisor offers no clock. It is always wrapped in an
-// [Error].
-var ErrNoClock = errors.New("no clock of the hypervisor")
+// Is reports whether target is the error's [Reason].
+func (e *Error) Is(target error) bool {
+	r, ok := target.(Reason)
+	return ok && r == e.Reason
+}
+
+// named puts the function into an error that was made without knowing it.
+func named(op string, err error) error {
+	if e, ok := err.(*Error); ok && e.Op == "" {
+		e.Op = op
+	}
+	return err
+}
 
 // Options say how [Run] does it. The zero value is right for an enclave whose kernel
 // has the NSM's driver built in, or whose image is made by nitro-cli build-enclave.
@@ -97,16 +112,16 @@ func run(ctx context.Context, o Options, first bool, root string) error {
 		log = slog.New(slog.DiscardHandler)
 	}
 	for _, step := range []struct {
-		name  Step
+		name  Reason
 		first bool // for process 1 only
 		do    func() error
 	}{
-		{StepMount, true, func() error { return mountBelow(root) }},
-		{StepModules, true, func() error { return LoadModules(o.Modules...) }},
-		{StepLoopback, false, LoopbackUp},
-		{StepEntropy, false, func() error { return seed(ctx, o.Session) }},
-		{StepClock, false, func() error { return adjustClock(log, root) }},
-		{StepHeartbeat, true, func() error { return beat(ctx, o.Heartbeat) }},
+		{ReasonMount, true, func() error { return mountBelow(root) }},
+		{ReasonModules, true, func() error { return LoadModules(o.Modules...) }},
+		{ReasonLoopback, false, LoopbackUp},
+		{ReasonEntropy, false, func() error { return seed(ctx, o.Session) }},
+		{ReasonClock, false, func() error { return adjustClock(log, root) }},
+		{ReasonHeartbeat, true, func() error { return beat(ctx, o.Heartbeat) }},
 	} {
 		if step.first && !first {
 			log.Debug("boot step skipped: not process 1", "step", step.name)
@@ -116,8 +131,9 @@ func run(ctx context.Context, o Options, first bool, root string) error {
 		if err := step.do(); err != nil {
 			var own *Error
 			if !errors.As(err, &own) {
-				own = &Error{Step: step.name, Err: err}
+				own = &Error{Op: "Run", Reason: step.name, Err: err}
 			}
+			_ = named("Run", own)
 			log.Error("boot step failed", "step", step.name, "error", own)
 			return own
 		}
@@ -141,7 +157,7 @@ func seed(ctx context.Context, session *nsm.Session) error {
 func adjustClock(log *slog.Logger, root string) error {
 	moved, err := setClock(root)
 	switch {
-	case errors.Is(err, ErrNoClock):
+	case errors.Is(err, ReasonNoClock):
 		log.Warn("the clock stays as it is", "error", err)
 		return nil
 	case err != nil:

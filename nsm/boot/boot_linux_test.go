@@ -129,7 +129,7 @@ func asFirstProcess(t *testing.T, root string) {
 	if lo, err := net.InterfaceByName("lo"); err != nil || lo.Flags&net.FlagUp == 0 {
 		t.Errorf("the interface lo is %+v, %v", lo, err)
 	}
-	for _, step := range []Step{StepMount, StepModules, StepLoopback, StepEntropy, StepClock, StepHeartbeat} {
+	for _, step := range []Reason{ReasonMount, ReasonModules, ReasonLoopback, ReasonEntropy, ReasonClock, ReasonHeartbeat} {
 		if n := strings.Count(log.String(), "boot step done\" step="+string(step)); n != 2 {
 			t.Errorf("step %s is in the log %d times, want 2:\n%s", step, n, log.String())
 		}
@@ -139,7 +139,7 @@ func asFirstProcess(t *testing.T, root string) {
 	heartbeatSent.Store(false)
 	_ = l.Close()
 	err = run(t.Context(), options, true, root)
-	wantStep(t, err, StepHeartbeat)
+	wantStep(t, err, ReasonHeartbeat)
 	var refused *vsockproxy.Error
 	if !errors.As(err, &refused) || refused.Reason != vsockproxy.ReasonUnreachable {
 		t.Errorf("%v", err)
@@ -172,12 +172,12 @@ func TestMountErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := mountBelow(root)
-	wantStep(t, err, StepMount)
+	wantStep(t, err, ReasonMount)
 	if !errors.Is(err, syscall.ENOTDIR) {
 		t.Errorf("%v is not %v", err, syscall.ENOTDIR)
 	}
 	err = mountBelow(filepath.Join(root, "nowhere"))
-	wantStep(t, err, StepMount)
+	wantStep(t, err, ReasonMount)
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v is not %v", err, fs.ErrNotExist)
 	}
@@ -189,14 +189,14 @@ func TestLoadModulesErrors(t *testing.T) {
 	}
 	missing := filepath.Join(t.TempDir(), "nsm.ko")
 	err := LoadModules(missing)
-	if e := wantStep(t, err, StepModules); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(e.Error(), missing) {
+	if e := wantStep(t, err, ReasonModules); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(e.Error(), missing) {
 		t.Errorf("%v", err)
 	}
 	if err := os.WriteFile(missing, bytes.Repeat([]byte("no module "), 100), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	err = LoadModules(missing)
-	e := wantStep(t, err, StepModules)
+	e := wantStep(t, err, ReasonModules)
 	if !errors.Is(err, fs.ErrPermission) && !(errors.Is(err, unix.ENOEXEC) && strings.Contains(e.Detail, "compressed")) && !errors.Is(err, unix.ENOSYS) {
 		t.Errorf("%v", err)
 	}
@@ -249,7 +249,7 @@ func TestOpenClock(t *testing.T) {
 			_ = f.Close()
 			continue
 		}
-		if e := wantStep(t, err, StepClock); !errors.Is(err, ErrNoClock) || !strings.Contains(e.Detail, test.says) {
+		if e := wantStep(t, err, ReasonNoClock); !errors.Is(err, ReasonNoClock) || !strings.Contains(e.Detail, test.says) {
 			t.Errorf("%q: %v", test.clocks, err)
 		}
 	}
@@ -259,11 +259,11 @@ func TestOpenClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := openClock(root)
-	if e := wantStep(t, err, StepClock); errors.Is(err, ErrNoClock) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(e.Detail, "devtmpfs") {
+	if e := wantStep(t, err, ReasonClock); errors.Is(err, ReasonNoClock) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(e.Detail, "devtmpfs") {
 		t.Errorf("%v", err)
 	}
 	// An ordinary file is no clock, and nothing is set.
-	if _, err := setClock(clocks(t, kvmClock)); !errors.Is(wantStep(t, err, StepClock), syscall.EINVAL) {
+	if _, err := setClock(clocks(t, kvmClock)); !errors.Is(wantStep(t, err, ReasonClock), syscall.EINVAL) {
 		t.Errorf("%v is not %v", err, syscall.EINVAL)
 	}
 }
@@ -272,7 +272,7 @@ func TestOpenClock(t *testing.T) {
 // this is somebody's machine.
 func TestReadClock(t *testing.T) {
 	now, err := readClock("/")
-	if errors.Is(err, ErrNoClock) || errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, ReasonNoClock) || errors.Is(err, fs.ErrPermission) {
 		t.Skip(err)
 	}
 	if err != nil {

@@ -23,14 +23,14 @@ func softwareNSM(t *testing.T) *nsm.Session {
 	return session
 }
 
-func wantStep(t *testing.T, err error, want Step) *Error {
+func wantStep(t *testing.T, err error, want Reason) *Error {
 	t.Helper()
 	var e *Error
-	if !errors.As(err, &e) || e.Step != want {
+	if !errors.As(err, &e) || e.Reason != want {
 		t.Fatalf("%T %v, want an error of step %s", err, err, want)
 	}
-	if !strings.HasPrefix(err.Error(), "boot: "+string(want)+": ") {
-		t.Errorf("%q does not begin with the step", err)
+	if !strings.HasPrefix(err.Error(), "boot: "+e.Op+": "+string(want)+": ") || e.Op == "" {
+		t.Errorf("%q does not begin with function and reason", err)
 	}
 	return e
 }
@@ -44,7 +44,7 @@ func TestRunOutsideAnEnclave(t *testing.T) {
 	}
 	var log bytes.Buffer
 	err := Run(t.Context(), Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-	wantStep(t, err, StepEntropy)
+	wantStep(t, err, ReasonEntropy)
 	if !errors.Is(err, nsm.ReasonNoDevice) {
 		t.Errorf("%v is not %v", err, nsm.ReasonNoDevice)
 	}
@@ -62,7 +62,7 @@ func TestRunEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := run(ctx, Options{Session: softwareNSM(t)}, false, t.TempDir())
-	wantStep(t, err, StepEntropy)
+	wantStep(t, err, ReasonEntropy)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v is not %v", err, context.Canceled)
 	}

@@ -24,7 +24,7 @@ var earliest = time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC)
 // documentation says how far that time can be trusted. It is accurate to some
 // microseconds.
 //
-// Errors are *Error; one that wraps [ErrNoClock] means that there is no such clock, and
+// Errors are *Error; one with [ReasonNoClock] means that there is no such clock, and
 // the system's stays as it is. It needs root or CAP_SYS_TIME, and /sys and /dev.
 func SetClock() (moved time.Duration, err error) { return setClock("/") }
 
@@ -35,7 +35,7 @@ func setClock(root string) (moved time.Duration, err error) {
 	}
 	moved = time.Until(time.Unix(now.Unix()))
 	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
-		e := &Error{Step: StepClock, Err: os.NewSyscallError("clock_settime", err)}
+		e := &Error{Op: "SetClock", Reason: ReasonClock, Err: os.NewSyscallError("clock_settime", err)}
 		if errors.Is(err, fs.ErrPermission) {
 			e.Detail = "run as root or with CAP_SYS_TIME, or let the init of the enclave do it"
 		}
@@ -53,10 +53,10 @@ func readClock(root string) (now unix.Timespec, err error) {
 	defer func() { _ = f.Close() }()
 	// An open clock device is a clock (clock_gettime(2), "Dynamic clocks").
 	if err := unix.ClockGettime(unix.FdToClockID(int(f.Fd())), &now); err != nil {
-		return now, &Error{Step: StepClock, Err: &fs.PathError{Op: "clock_gettime", Path: f.Name(), Err: err}}
+		return now, &Error{Op: "SetClock", Reason: ReasonClock, Err: &fs.PathError{Op: "clock_gettime", Path: f.Name(), Err: err}}
 	}
 	if t := time.Unix(now.Unix()); t.Before(earliest) {
-		return now, &Error{Step: StepClock, Detail: fmt.Sprintf("the hypervisor's clock says %v, so nobody has set it", t.UTC())}
+		return now, &Error{Op: "SetClock", Reason: ReasonClock, Detail: fmt.Sprintf("the hypervisor's clock says %v, so nobody has set it", t.UTC())}
 	}
 	return now, nil
 }
@@ -66,7 +66,7 @@ func openClock(root string) (*os.File, error) {
 	class := filepath.Join(root, "sys/class/ptp")
 	names, err := filepath.Glob(filepath.Join(class, "*", "clock_name"))
 	if err != nil {
-		return nil, &Error{Step: StepClock, Err: err}
+		return nil, &Error{Op: "SetClock", Reason: ReasonClock, Err: err}
 	}
 	var others []string
 	for _, path := range names {
@@ -78,7 +78,7 @@ func openClock(root string) (*os.File, error) {
 		}
 		f, err := os.Open(filepath.Join(root, "dev", filepath.Base(filepath.Dir(path))))
 		if err != nil {
-			e := &Error{Step: StepClock, Detail: "the kernel has the hypervisor's clock, and its device cannot be opened", Err: err}
+			e := &Error{Op: "SetClock", Reason: ReasonClock, Detail: "the kernel has the hypervisor's clock, and its device cannot be opened", Err: err}
 			if errors.Is(err, fs.ErrNotExist) {
 				e.Detail += "; mount devtmpfs on /dev"
 			}
@@ -90,5 +90,5 @@ func openClock(root string) (*os.File, error) {
 	if len(others) > 0 {
 		detail += fmt.Sprintf(", and not %q", others)
 	}
-	return nil, &Error{Step: StepClock, Detail: detail, Err: ErrNoClock}
+	return nil, &Error{Op: "SetClock", Reason: ReasonNoClock, Detail: detail}
 }

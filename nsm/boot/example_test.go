@@ -37,7 +37,7 @@ func ExampleRun() {
 func ExampleSetClock() {
 	moved, err := boot.SetClock()
 	switch {
-	case errors.Is(err, boot.ErrNoClock), errors.Is(err, errors.ErrUnsupported):
+	case errors.Is(err, boot.ReasonNoClock), errors.Is(err, errors.ErrUnsupported):
 		log.Print("the clock is the kernel's own: ", err)
 	case err != nil:
 		log.Print(err)

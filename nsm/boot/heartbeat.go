@@ -28,7 +28,7 @@ const heartbeat = 0xB7
 // only in an init of your own, and once, because nobody listens afterwards.
 //
 // The zero Endpoint stands for vsockproxy.Vsock(vsockproxy.ParentCID, HeartbeatPort).
-// Heartbeat takes heartbeatTimeout at most. Errors are *Error; if the
+// Heartbeat takes 10 seconds at most. Errors are *Error; if the
 // dial failed, they wrap a *vsockproxy.Error. The answer is the parent's word and
 // proves nothing.
 func Heartbeat(ctx context.Context, e vsockproxy.Endpoint) error {
@@ -39,7 +39,7 @@ func Heartbeat(ctx context.Context, e vsockproxy.Endpoint) error {
 	defer cancel()
 	conn, err := (&vsockproxy.Dialer{Endpoint: e}).DialContext(ctx, "", "")
 	if err != nil {
-		failed := &Error{Step: StepHeartbeat, Err: err}
+		failed := &Error{Op: "Heartbeat", Reason: ReasonHeartbeat, Err: err}
 		var dial *vsockproxy.Error
 		if errors.As(err, &dial) && dial.Reason == vsockproxy.ReasonRefused {
 			failed.Detail = "nobody waits for a heartbeat there; the init of nitro-cli's images may have sent it already"
@@ -58,10 +58,10 @@ func Heartbeat(ctx context.Context, e vsockproxy.Endpoint) error {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return &Error{Step: StepHeartbeat, Detail: fmt.Sprintf("the parent at %v took the connection and did not send the heartbeat back", e), Err: err}
+		return &Error{Op: "Heartbeat", Reason: ReasonHeartbeat, Field: e.String(), Detail: "the parent took the connection and did not send the heartbeat back", Err: err}
 	}
 	if beat[0] != heartbeat {
-		return &Error{Step: StepHeartbeat, Detail: fmt.Sprintf("the parent at %v answered %#02x to the heartbeat %#02x", e, beat[0], byte(heartbeat))}
+		return &Error{Op: "Heartbeat", Reason: ReasonHeartbeat, Field: e.String(), Detail: fmt.Sprintf("the parent answered %#02x to the heartbeat %#02x", beat[0], byte(heartbeat))}
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func LoopbackUp() error {
 	if err == nil {
 		return nil
 	}
-	failed := &Error{Step: StepLoopback, Err: err}
+	failed := &Error{Op: "LoopbackUp", Reason: ReasonLoopback, Err: err}
 	if errors.Is(err, fs.ErrPermission) {
 		failed.Detail = "run as root or with CAP_NET_ADMIN"
 	}

@@ -78,7 +78,7 @@ func TestHeartbeat(t *testing.T) {
 						}
 						return
 					}
-					wantStep(t, err, StepHeartbeat)
+					wantStep(t, err, ReasonHeartbeat)
 					if !errors.Is(err, test.is) && test.is != nil {
 						t.Errorf("%v is not %v", err, test.is)
 					}
@@ -93,7 +93,7 @@ func TestHeartbeat(t *testing.T) {
 					_, _ = io.Copy(io.Discard, conn)
 				})
 				err := Heartbeat(ctx, e)
-				wantStep(t, err, StepHeartbeat)
+				wantStep(t, err, ReasonHeartbeat)
 				if !errors.Is(err, context.Canceled) {
 					t.Errorf("%v is not %v", err, context.Canceled)
 				}
@@ -107,9 +107,9 @@ func TestHeartbeat(t *testing.T) {
 		}
 		_ = l.Close()
 		err = Heartbeat(t.Context(), vsockproxy.TCP(l.Addr().String()))
-		wantStep(t, err, StepHeartbeat)
+		wantStep(t, err, ReasonHeartbeat)
 		var dial *vsockproxy.Error
-		if !errors.As(err, &dial) || dial.Op != "dial" || dial.Reason != vsockproxy.ReasonRefused {
+		if !errors.As(err, &dial) || dial.Op != "DialContext" || dial.Reason != vsockproxy.ReasonRefused {
 			t.Errorf("%v", err)
 		}
 	})

@@ -20,7 +20,7 @@ import (
 func LoadModules(paths ...string) error {
 	for _, path := range paths {
 		if err := loadModule(path); err != nil {
-			e := &Error{Step: StepModules, Err: err}
+			e := &Error{Op: "LoadModules", Reason: ReasonModules, Err: err}
 			switch {
 			case errors.Is(err, fs.ErrPermission):
 				e.Detail = "run as root or with CAP_SYS_MODULE"

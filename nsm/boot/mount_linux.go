@@ -53,7 +53,7 @@ func mountBelow(root string) error {
 			err = os.Mkdir(target, m.mode)
 		}
 		if err != nil {
-			return &Error{Step: StepMount, Detail: "the directory for " + m.kind, Err: err}
+			return &Error{Op: "Mount", Reason: ReasonMount, Detail: "the directory for " + m.kind, Err: err}
 		}
 		if done {
 			continue
@@ -66,14 +66,14 @@ func mountBelow(root string) error {
 	}
 	for _, l := range links {
 		if err := os.Symlink(l.to, filepath.Join(root, l.name)); err != nil && !errors.Is(err, fs.ErrExist) {
-			return &Error{Step: StepMount, Err: err}
+			return &Error{Op: "Mount", Reason: ReasonMount, Err: err}
 		}
 	}
 	return nil
 }
 
 func mountError(err error) error {
-	e := &Error{Step: StepMount, Err: err}
+	e := &Error{Op: "Mount", Reason: ReasonMount, Err: err}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		e.Detail = "run as root or with CAP_SYS_ADMIN"

@@ -76,7 +76,7 @@ func (g *guest) bootDuties() {
 		if err := boot.Run(ctx, duties); err != nil {
 			return "", fmt.Errorf("%w\n%s", err, log.Bytes())
 		}
-		for _, step := range []boot.Step{boot.StepMount, boot.StepModules, boot.StepLoopback, boot.StepEntropy, boot.StepClock, boot.StepHeartbeat} {
+		for _, step := range []boot.Reason{boot.ReasonMount, boot.ReasonModules, boot.ReasonLoopback, boot.ReasonEntropy, boot.ReasonClock, boot.ReasonHeartbeat} {
 			if !strings.Contains(log.String(), "step="+string(step)+" ") {
 				return "", fmt.Errorf("no step %s in the log\n%s", step, log.Bytes())
 			}
@@ -133,7 +133,7 @@ func (g *guest) bootDuties() {
 	})
 	g.check("boot/clock", func(context.Context) (string, error) {
 		_, err := boot.SetClock()
-		if !errors.Is(err, boot.ErrNoClock) {
+		if !errors.Is(err, boot.ReasonNoClock) {
 			return "", fmt.Errorf("%v, and QEMU without KVM has no such clock", err)
 		}
 		return err.Error(), nil
