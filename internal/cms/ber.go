@@ -54,7 +54,7 @@ func (r *reader) failf(offset int, reason Reason, format string, args ...any) {
 }
 
 // more reports whether the element being read has another one in it. For an
-// element of indefinite length that means: the next isn't end-of-contents.
+// element of indefinite length that means: the next is not end-of-contents.
 func (r *reader) more(e element) bool {
 	if r.err != nil || r.off >= r.end {
 		return false
@@ -113,7 +113,7 @@ func (r *reader) header(tag byte, what string) int {
 		length = length<<8 | uint64(b)
 	}
 	if length < 0x80 || length>>(8*(count-1)) == 0 {
-		r.failf(start, ReasonLength, "length %d of %s isn't in its shortest form", length, what)
+		r.failf(start, ReasonLength, "length %d of %s is not in its shortest form", length, what)
 		return 0
 	}
 	r.off += count
@@ -173,7 +173,7 @@ func (r *reader) leave(e element, what string) {
 		return
 	}
 	if r.end-r.off < 2 {
-		r.failf(r.off, ReasonEndOfContents, "%s isn't closed", what)
+		r.failf(r.off, ReasonEndOfContents, "%s is not closed", what)
 		return
 	}
 	if r.data[r.off] != tagEndOfContents || r.data[r.off+1] != 0 {

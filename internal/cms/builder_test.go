@@ -11,6 +11,8 @@ import (
 	"encoding/asn1"
 	"sync"
 	"testing"
+
+	"github.com/keyvouch/keyvouch/internal/testkeys"
 )
 
 // testKey returns a key of that size, the same one in the whole test binary.
@@ -19,7 +21,7 @@ func testKey(t testing.TB, bits int) *rsa.PrivateKey {
 	keysMutex.Lock()
 	defer keysMutex.Unlock()
 	if keys[bits] == nil {
-		key, err := rsa.GenerateKey(rand.Reader, bits)
+		key, err := testkeys.Next(bits)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,7 +2,7 @@
 // recipient: the CiphertextForRecipient of an answer to a request that carried
 // an attestation document.
 //
-// The envelope is a CMS EnvelopedData (RFC 5652 section 6) of one fixed shape:
+// The envelope is a CMS EnvelopedData (RFC 5652, section 6) of one fixed shape:
 // one recipient named by a subjectKeyIdentifier, the content-encryption key
 // under RSAES-OAEP with SHA-256 (RFC 8017, identifiers of RFC 4055), the
 // content under AES-256-CBC with PKCS #7 padding (RFC 3565).

@@ -40,21 +40,29 @@ type Recipient struct {
 // 4096 bits and is not to be changed. Errors are of type *Error, ReasonKey.
 func NewRecipient(key *rsa.PrivateKey) (*Recipient, error) {
 	if err := checkKey(key); err != nil {
-		return nil, err
+		return nil, named("NewRecipient", err)
 	}
 	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
-		return nil, &Error{Reason: ReasonKey, Offset: -1, Detail: "the public key can't be encoded"}
+		return nil, &Error{Op: "NewRecipient", Reason: ReasonKey, Offset: -1, Detail: "the public key cannot be encoded"}
 	}
 	return &Recipient{key: key, spki: spki, id: sha256.Sum256(spki)}, nil
 }
 
 // PublicKey returns the public key, as an attestation document has it: the DER
-// of its SubjectPublicKeyInfo (RFC 5280 section 4.1). The slice is a copy.
+// of its SubjectPublicKeyInfo (RFC 5280, section 4.1). The slice is a copy.
 func (r *Recipient) PublicKey() []byte { return bytes.Clone(r.spki) }
 
 // Open is as the function Open, with the recipient's key.
 func (r *Recipient) Open(data []byte) ([]byte, error) {
+	plaintext, err := r.open(data)
+	if err != nil {
+		return nil, named("Open", err)
+	}
+	return plaintext, nil
+}
+
+func (r *Recipient) open(data []byte) ([]byte, error) {
 	v, err := parse(data)
 	if err != nil {
 		return nil, err

@@ -82,7 +82,7 @@ func (v *envelope) readRecipients(r *reader) {
 
 func (v *envelope) readRecipient(r *reader) {
 	if r.err == nil && !r.next(tagSequence) {
-		r.fail(r.off, ReasonRecipients, "the recipient isn't a KeyTransRecipientInfo")
+		r.fail(r.off, ReasonRecipients, "the recipient is not a KeyTransRecipientInfo")
 	}
 	info := r.enter(tagSequence, definite, "KeyTransRecipientInfo")
 	r.integer(2, ReasonVersion, "KeyTransRecipientInfo version")
@@ -102,7 +102,7 @@ func (v *envelope) readRecipient(r *reader) {
 }
 
 // readKeyEncryption accepts RSAES-OAEP with SHA-256, MGF1 with SHA-256 and no
-// label. The parameters have defaults (RFC 4055 section 4.1), and those of the
+// label. The parameters have defaults (RFC 4055, section 4.1), and those of the
 // two hashes are SHA-1: what is left out here means SHA-1, not SHA-256.
 func readKeyEncryption(r *reader) {
 	start := r.off
@@ -137,7 +137,7 @@ func readKeyEncryption(r *reader) {
 }
 
 // readSHA256 reads the AlgorithmIdentifier of SHA-256, whose parameters are
-// NULL (as KMS sends it) or absent: RFC 4055 section 2.1 demands both of a
+// NULL (as KMS sends it) or absent: RFC 4055, section 2.1 demands both of a
 // receiver.
 func readSHA256(r *reader, what string) {
 	algorithm := r.enter(tagSequence, definite, what)

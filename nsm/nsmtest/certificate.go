@@ -124,7 +124,7 @@ func leafTemplate(now time.Time, moduleID string) *x509.Certificate {
 // Without an issuer it is self-signed.
 func (p *PKI) issue(level Level, template *x509.Certificate, issuer *authority) (*authority, error) {
 	fail := func(err error) error {
-		return &Error{Reason: ReasonCertificate, Detail: fmt.Sprintf("making the %s certificate", level), Err: err}
+		return &Error{Op: "NewPKI", Reason: ReasonCertificate, Detail: fmt.Sprintf("making the %s certificate", level), Err: err}
 	}
 	key, err := p.generateKey(level)
 	if err != nil {

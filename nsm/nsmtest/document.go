@@ -84,7 +84,7 @@ func (d *Document) payload(legacy bool) []byte {
 func sign(key crypto.Signer, payload []byte) ([]byte, error) {
 	ec, ok := key.(*ecdsa.PrivateKey)
 	if !ok {
-		return nil, &Error{Reason: ReasonSignature, Detail: fmt.Sprintf(
+		return nil, &Error{Op: "Send", Reason: ReasonSignature, Detail: fmt.Sprintf(
 			"the leaf's key is a %T, which cannot sign with ES384; make the document from what Chain returns", key)}
 	}
 	// Sig_structure (RFC 9052, section 4.4), without external data.
@@ -96,7 +96,7 @@ func sign(key crypto.Signer, payload []byte) ([]byte, error) {
 	digest := sha512.Sum384(tbs)
 	r, s, err := ecdsa.Sign(rand.Reader, ec, digest[:])
 	if err != nil {
-		return nil, &Error{Reason: ReasonSignature, Detail: "signing a document", Err: err}
+		return nil, &Error{Op: "Send", Reason: ReasonSignature, Detail: "signing a document", Err: err}
 	}
 	// r ‖ s, each as long as the curve's order: 96 bytes for P-384.
 	size := (ec.Params().N.BitLen() + 7) / 8

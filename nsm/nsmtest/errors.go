@@ -1,6 +1,6 @@
 package nsmtest
 
-import "strings"
+import "github.com/keyvouch/keyvouch/internal/errtext"
 
 // Reason classifies an [Error]. The strings are stable.
 type Reason string
@@ -38,8 +38,15 @@ const (
 // refusals are CBOR answers, as on hardware; what the Linux driver would refuse
 // is an *nsm.Error.
 type Error struct {
+	// Op is the function or method that failed, such as "New", "Send" or
+	// "ReadRecording".
+	Op string
+
 	// Reason says what kind of failure it is.
 	Reason Reason
+
+	// Field is the option or the place in a recording, if there is one.
+	Field string
 
 	// Detail says what was wrong, where, and what to do about it.
 	Detail string
@@ -48,20 +55,13 @@ type Error struct {
 	Err error
 }
 
-// Error returns one line with the detail and the cause. With [ReasonRecorded]
-// it is the recorded text as it was.
+// Error returns one line: "nsmtest: Op: reason: field: detail: cause". With
+// [ReasonRecorded] it is the recorded text as it was.
 func (e *Error) Error() string {
 	if e.Reason == ReasonRecorded && e.Detail != "" {
 		return e.Detail
 	}
-	parts := []string{"nsmtest"}
-	if e.Detail != "" {
-		parts = append(parts, e.Detail)
-	}
-	if e.Err != nil {
-		parts = append(parts, e.Err.Error())
-	}
-	return strings.Join(parts, ": ")
+	return errtext.Join("nsmtest", e.Op, string(e.Reason), e.Field, e.Detail, e.Err)
 }
 
 // Unwrap returns the cause.

@@ -93,7 +93,7 @@ type NSM struct {
 func New(opts Options) (*NSM, error) {
 	for _, o := range []struct{ name, value string }{{"ModuleID", opts.ModuleID}, {"InstanceID", opts.InstanceID}} {
 		if len(o.value) > maxNameSize {
-			return nil, &Error{Reason: ReasonInvalidOptions, Detail: fmt.Sprintf("Options.%s is %d bytes, want at most %d", o.name, len(o.value), maxNameSize)}
+			return nil, &Error{Op: "New", Reason: ReasonInvalidOptions, Field: "Options." + o.name, Detail: fmt.Sprintf("is %d bytes, want at most %d", len(o.value), maxNameSize)}
 		}
 	}
 	if opts.Clock == nil {

@@ -84,7 +84,7 @@ func NewPKI(opts PKIOptions) (*PKI, error) {
 	}
 	// Parsed from a copy, because the certificate keeps the bytes it came from.
 	if p.cert, err = x509.ParseCertificate(bytes.Clone(p.root.der)); err != nil {
-		return nil, &Error{Reason: ReasonCertificate, Detail: "the root that EditCertificate made cannot be parsed", Err: err}
+		return nil, &Error{Op: "NewPKI", Reason: ReasonCertificate, Detail: "the root that EditCertificate made cannot be parsed", Err: err}
 	}
 	return p, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
+
 	"github.com/keyvouch/keyvouch/attestation/pcr"
 	"github.com/keyvouch/keyvouch/nsm"
 )

@@ -143,7 +143,7 @@ func (e *exchangesJSON) UnmarshalJSON(text []byte) error {
 // Write writes the recording as JSON.
 func (r *Recording) Write(w io.Writer) error {
 	if r.Started.IsZero() || !writable(r.Started) {
-		return recordingError("writing a recording", fmt.Errorf("no start time, or an impossible one"))
+		return recordingError("Write", "", fmt.Errorf("no start time, or an impossible one"))
 	}
 	file := recordingJSON{Format: recordingFormat, Comment: r.Comment, Started: r.Started.UTC(), Exchanges: exchangesJSON{}}
 	if r.Root != nil {
@@ -151,7 +151,7 @@ func (r *Recording) Write(w io.Writer) error {
 	}
 	for i, e := range r.Exchanges {
 		if err := e.check(); err != nil {
-			return recordingError(fmt.Sprintf("writing exchange %d of a recording", i), err)
+			return recordingError("Write", fmt.Sprintf("exchange %d", i), err)
 		}
 		file.Exchanges = append(file.Exchanges, exchangeJSON{Comment: e.Comment, At: e.At.UTC(), Request: e.Request, Response: e.Response, Error: e.Error, Failure: e.Failure})
 	}
@@ -160,10 +160,10 @@ func (r *Recording) Write(w io.Writer) error {
 	}
 	b, err := json.MarshalIndent(file, "", "  ")
 	if err != nil {
-		return recordingError("writing a recording", err)
+		return recordingError("Write", "", err)
 	}
 	if _, err := w.Write(append(b, '\n')); err != nil {
-		return recordingError("writing a recording", err)
+		return recordingError("Write", "", err)
 	}
 	return nil
 }
@@ -176,7 +176,7 @@ func (r *Recording) WriteFile(path string) error {
 		return err
 	}
 	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		return recordingError("writing a recording", err)
+		return recordingError("Write", "", err)
 	}
 	return nil
 }
@@ -185,7 +185,7 @@ func (r *Recording) WriteFile(path string) error {
 func LoadRecording(path string) (*Recording, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, recordingError("reading a recording", err)
+		return nil, recordingError("ReadRecording", "", err)
 	}
 	defer f.Close()
 	return ReadRecording(f)
@@ -196,30 +196,30 @@ func LoadRecording(path string) (*Recording, error) {
 func ReadRecording(r io.Reader) (*Recording, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxRecordingSize+1))
 	if err != nil {
-		return nil, recordingError("reading a recording", err)
+		return nil, recordingError("ReadRecording", "", err)
 	}
 	if len(b) > MaxRecordingSize {
-		return nil, recordingError("reading a recording", fmt.Errorf("more than %d bytes", MaxRecordingSize))
+		return nil, recordingError("ReadRecording", "", fmt.Errorf("more than %d bytes", MaxRecordingSize))
 	}
 	var file recordingJSON
 	decoder := json.NewDecoder(bytes.NewReader(b))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&file); err != nil {
-		return nil, recordingError("reading a recording", err)
+		return nil, recordingError("ReadRecording", "", err)
 	}
 	if _, err := decoder.Token(); err != io.EOF {
-		return nil, recordingError("reading a recording", fmt.Errorf("more data after the recording"))
+		return nil, recordingError("ReadRecording", "", fmt.Errorf("more data after the recording"))
 	}
 	if file.Format != recordingFormat && file.Format != recordingFormat1 {
-		return nil, recordingError("reading a recording", fmt.Errorf("format %.40q, want %q", file.Format, recordingFormat))
+		return nil, recordingError("ReadRecording", "", fmt.Errorf("format %.40q, want %q", file.Format, recordingFormat))
 	}
 	if file.Started.IsZero() || !writable(file.Started) {
-		return nil, recordingError("reading a recording", fmt.Errorf("no start time, or an impossible one"))
+		return nil, recordingError("ReadRecording", "", fmt.Errorf("no start time, or an impossible one"))
 	}
 	recording := &Recording{Comment: file.Comment, Started: file.Started}
 	if len(file.Root) > 0 {
 		if recording.Root, err = x509.ParseCertificate(file.Root); err != nil {
-			return nil, recordingError("reading the root certificate of a recording", err)
+			return nil, recordingError("ReadRecording", "root certificate", err)
 		}
 	}
 	for i, e := range file.Exchanges {
@@ -232,7 +232,7 @@ func ReadRecording(r io.Reader) (*Recording, error) {
 			err = fmt.Errorf("a failure, which %q does not have", file.Format)
 		}
 		if err != nil {
-			return nil, recordingError(fmt.Sprintf("reading exchange %d of a recording", i), err)
+			return nil, recordingError("ReadRecording", fmt.Sprintf("exchange %d", i), err)
 		}
 		recording.Exchanges = append(recording.Exchanges, exchange)
 	}
@@ -264,8 +264,8 @@ func writable(t time.Time) bool {
 	return year >= 0 && year <= 9999
 }
 
-func recordingError(doing string, err error) error {
-	return &Error{Reason: ReasonRecording, Detail: doing, Err: err}
+func recordingError(op, field string, err error) error {
+	return &Error{Op: op, Reason: ReasonRecording, Field: field, Err: err}
 }
 
 func tooManyExchanges(n int) error {

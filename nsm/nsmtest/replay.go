@@ -38,12 +38,12 @@ func (r *replay) Send(request []byte) ([]byte, error) {
 		return nil, &nsm.Error{Op: "Send", Reason: nsm.ReasonClosed, Detail: "the replay was closed"}
 	}
 	if r.next == len(r.exchanges) {
-		return nil, &Error{Reason: ReasonExhausted, Detail: fmt.Sprintf(
+		return nil, &Error{Op: "Send", Reason: ReasonExhausted, Detail: fmt.Sprintf(
 			"the recording ends after %d exchanges, and the next request is %s; record the session again", len(r.exchanges), describe(request))}
 	}
 	want := r.exchanges[r.next]
 	if !bytes.Equal(request, want.Request) {
-		return nil, &Error{Reason: ReasonMismatch, Detail: fmt.Sprintf(
+		return nil, &Error{Op: "Send", Reason: ReasonMismatch, Detail: fmt.Sprintf(
 			"exchange %d of %d differs from byte %d on: the request is %s, and %s was recorded; if the change is meant, record the session again",
 			r.next, len(r.exchanges), commonPrefix(request, want.Request), describe(request), describe(want.Request))}
 	}
