@@ -146,7 +146,7 @@ func (a *attested) nameKey(c *call) error {
 }
 
 // attestedAttempt gives each attempt a fresh document and the input that was checked,
-// whatever middlewares made of the serialised request. It is inside the retry loop and
+// whatever middlewares made of the serialized request. It is inside the retry loop and
 // after credentials, so that no document grows old while they are awaited.
 type attestedAttempt struct{ *attested }
 
@@ -175,7 +175,7 @@ func (a attestedAttempt) HandleFinalize(ctx context.Context, in middleware.Final
 	return out, metadata, err
 }
 
-// attest puts a fresh document into the call's input and serialises it into the request.
+// attest puts a fresh document into the call's input and serializes it into the request.
 // The context that it returns has the hash that the signature covers: the SDK took it
 // before, of what was there then.
 func (a *attested) attest(ctx context.Context, transportRequest any) (context.Context, error) {

@@ -38,13 +38,13 @@
 // All other operations pass unchanged, but not to any key: see below. The input
 // is never written to; leave its Recipient nil. What a middleware of yours makes
 // of the input, up to the SDK's serializer, is what is checked, attested and
-// sent; what one makes of the serialised body of these five is undone.
+// sent; what one makes of the serialized body of these five is undone.
 //
 // Every attempt, if the SDK retries, has a new document, made after the
 // waiting: none grows old in a back-off, nor while credentials are fetched for the
 // first. A document lives as long as its
 // certificate, three hours at most, by KMS's own clock. An attestation that
-// fails and a server certificate that isn't accepted are never retried: the
+// fails and a server certificate that is not accepted are never retried: the
 // first may already have cost the two minutes that the driver waits for an NSM,
 // and neither heals in a second.
 //
@@ -55,8 +55,8 @@
 // attempt, and the SDK's retryer, from cfg, decides how many there are and how
 // long the pauses. If the answer breaks off in its middle, KMS has carried out
 // the request. Then the five operations are tried again, which change nothing in
-// KMS, and others aren't, as in any client of the SDK. After a kept connection
-// has failed, all idle ones are closed, so that they don't cost an attempt each.
+// KMS, and others are not, as in any client of the SDK. After a kept connection
+// has failed, all idle ones are closed, so that they do not cost an attempt each.
 //
 // A call ends when its context does, wherever it is held up. The [Error] then
 // has ReasonCanceled, wraps the context's error, says how far the last attempt
@@ -80,7 +80,7 @@
 //   - kms:PutKeyPolicy removes the conditions;
 //   - kms:* is all of these, and kms:Decrypt besides.
 //
-// None of the three takes a recipient: they can't be made to need attestation,
+// None of the three takes a recipient: they cannot be made to need attestation,
 // only be left out.
 //
 // # What is refused
@@ -92,7 +92,7 @@
 //   - brings its own HTTP client, with TLS 1.2 or later, the roots of Amazon
 //     and no others (or Options.RootCAs), the endpoint's host name verified, no
 //     proxy of the environment, no CA bundle of the environment, no redirects;
-//   - sends nothing to an endpoint that isn't https, or whose host is neither
+//   - sends nothing to an endpoint that is not https, or whose host is neither
 //     one of KMS's names nor in Options.Hosts, whatever the roots: a hostile
 //     AWS_ENDPOINT_URL leads nowhere;
 //   - sends no request that names another KMS key than those in Options.KeyIDs,
@@ -100,7 +100,7 @@
 //     goes for every operation that names a key, Encrypt and ReEncrypt as well
 //     as Sign or CreateGrant, but for those that only read about a key, such as
 //     DescribeKey and GetPublicKey: Options.KeyIDs lists them. What they answer
-//     is about whatever key was named: don't encrypt to a public key without
+//     is about whatever key was named: do not encrypt to a public key without
 //     knowing its ARN. An alias is accepted by the five attested operations
 //     only;
 //   - takes attested answers only from those keys, since a plaintext from
@@ -113,7 +113,7 @@
 //
 // # When KMS denies
 //
-// KMS has no error of its own for attestation. A document whose PCRs aren't
+// KMS has no error of its own for attestation. A document whose PCRs are not
 // those in the key policy ends in an AccessDeniedException, as does a missing
 // permission. So the [Error] has what there is to find out which: KMS's code,
 // message and request ID, the PCRs of the document that was sent, whether it is
@@ -136,7 +136,7 @@
 // parent instance's role, if the parent forwards its metadata service, or with
 // any aws.CredentialsProvider, or from the environment.
 //
-// Credentials needn't be secret from the parent, which usually hands them over:
+// Credentials need not be secret from the parent, which usually hands them over:
 // the key policy's conditions on the document are what protects the key. Nor
 // need the parent be honest about them. With other credentials KMS either
 // refuses or serves the same pinned keys (without pinned keys, it may be anyone's).

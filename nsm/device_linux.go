@@ -85,7 +85,7 @@ func (h *hardware) Send(request []byte) ([]byte, error) {
 		}
 	}
 	// The check is the one that hf/nsm's encoder will make, so that what it refuses
-	// isn't taken for a fault of the NSM.
+	// is not taken for a fault of the NSM.
 	if _, err := cbor.Marshal(cbor.RawMessage(request)); err != nil {
 		return nil, &Error{Op: "Send", Reason: ReasonInvalidArgument, Detail: "the request is not one well-formed CBOR item", Err: err}
 	}

@@ -16,7 +16,7 @@ import (
 
 // Session talks to one Nitro Secure Module. It is safe for concurrent use,
 // Close included. One request is at the device at a time, as the driver
-// serialises them anyway; the others wait, and stop waiting when their context
+// serializes them anyway; the others wait, and stop waiting when their context
 // ends.
 //
 // When a context ends while its request is at the device, the call returns at

@@ -54,14 +54,14 @@ type Dialer struct {
 // address that is not host:port fails with [ReasonInvalidConnect].
 //
 // An address with port 80 ("http") is refused with [ReasonPlaintext], before
-// anything is dialled. It means that an HTTP client follows an http URL, perhaps
+// anything is dialed. It means that an HTTP client follows an http URL, perhaps
 // one that a redirect gave it, and would show request and answer to the parent,
 // which could change both. That is a safety net for the usual mistake and no more:
 // a Dialer cannot see whether TLS follows on other ports, or where address is
 // empty or has no port.
 //
 // The connection has deadlines, as every net.Conn, and CloseWrite() error, which
-// ends one direction and leaves the other open. Cancelling ctx after DialContext
+// ends one direction and leaves the other open. Canceling ctx after DialContext
 // has returned has no effect on it. Errors are *Error.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	timeout, asked, bad := d.check(address)
@@ -97,7 +97,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	return conn, nil
 }
 
-// check says what is wrong before anything is dialled, and else how long dialling
+// check says what is wrong before anything is dialed, and else how long dialing
 // may take, and what the proxy will be asked for.
 func (d *Dialer) check(address string) (timeout time.Duration, asked rules.Target, bad *Error) {
 	fail := func(reason Reason, format string, args ...any) (time.Duration, rules.Target, *Error) {

@@ -160,7 +160,7 @@
 //
 //   - Host to guest. The host connects to the socket at path, writes
 //     "CONNECT <port>\n", and reads "OK <host port>\n"; then the stream begins.
-//     Dialling a hybrid endpoint does this, so it reaches a listener inside a real
+//     Dialing a hybrid endpoint does this, so it reaches a listener inside a real
 //     guest. Listening on a hybrid endpoint stands in for the monitor and the guest
 //     together: it creates the socket and answers the handshake for its one port.
 //     A Dialer and a Listen with equal hybrid endpoints thus meet on any machine
@@ -182,7 +182,7 @@
 // among them), private, unique local, shared (100.64.0.0/10), multicast,
 // unspecified or otherwise reserved, in plain form, IPv4-mapped or through NAT64:
 // whoever controls the DNS would choose what the parent connects to. Such
-// addresses are skipped, and the address that was checked is the one dialled.
+// addresses are skipped, and the address that was checked is the one dialed.
 //
 // IPv6 addresses of a VPC are public ones, and nothing in them says that they are
 // near: a name may lead to the parent's own, or its neighbours'. Where that matters
@@ -220,7 +220,7 @@
 // it; any other Resolver is asked for each connection. A name that cannot be
 // resolved fails the connections that need it and nothing else.
 //
-// The usable addresses of a name, eight at most, are dialled with IPv6 and IPv4 in
+// The usable addresses of a name, eight at most, are dialed with IPv6 and IPv4 in
 // turn, the next one when an address has failed or not answered for 250
 // milliseconds, and the first to answer is taken (Happy Eyeballs, RFC 8305).
 // [Proxy].AddressFamily says which family begins, or leaves one out.

@@ -18,7 +18,7 @@ const (
 	ParentCID = 3
 
 	// AnyCID listens on every context ID of this machine: VMADDR_CID_ANY of
-	// <linux/vm_sockets.h>. It cannot be dialled.
+	// <linux/vm_sockets.h>. It cannot be dialed.
 	AnyCID = 0xFFFFFFFF
 
 	// maxEndpointLength is the longest text, in bytes, that ParseEndpoint reads.
@@ -48,7 +48,7 @@ const (
 )
 
 // Endpoint is one end of the channel between an enclave and its parent. It is a
-// comparable value and safe to copy. The zero Endpoint is nowhere: dialling it
+// comparable value and safe to copy. The zero Endpoint is nowhere: dialing it
 // or listening on it fails with [ReasonInvalidEndpoint].
 //
 // Constructors do not fail; what they were given is checked on use. Values from
@@ -68,7 +68,7 @@ func Vsock(cid, port uint32) Endpoint {
 
 // HybridVsock is vsock port port behind the Unix socket path, as Firecracker and
 // Cloud Hypervisor expose it on the host (Firecracker, docs/vsock.md).
-// See the package documentation for what dialling and listening mean.
+// See the package documentation for what dialing and listening mean.
 func HybridVsock(path string, port uint32) Endpoint {
 	return Endpoint{kind: kindHybrid, where: path, port: port}
 }
@@ -296,7 +296,7 @@ func checkTCP(hostport string) error {
 	return nil
 }
 
-// checkDial adds what is wrong only when dialling.
+// checkDial adds what is wrong only when dialing.
 func (e Endpoint) checkDial() error {
 	if err := e.check(); err != nil {
 		return err

@@ -22,7 +22,7 @@ func (r Reason) Error() string { return string(r) }
 // The reasons an [Error] can carry.
 const (
 	// ReasonInvalidEndpoint: the endpoint is malformed, empty, or cannot be used for
-	// this operation (a wildcard CID cannot be dialled, for example).
+	// this operation (a wildcard CID cannot be dialed, for example).
 	ReasonInvalidEndpoint Reason = "invalid-endpoint"
 	// ReasonInvalidOptions: a field of Dialer or Proxy has a value that makes no sense.
 	ReasonInvalidOptions Reason = "invalid-options"
@@ -49,7 +49,7 @@ const (
 	ReasonUnreachable Reason = "unreachable"
 	// ReasonTimeout: the far end did not answer in time.
 	ReasonTimeout Reason = "timeout"
-	// ReasonCanceled: the caller's context was cancelled.
+	// ReasonCanceled: the caller's context was canceled.
 	ReasonCanceled Reason = "canceled"
 	// ReasonPermission: the operating system denied access.
 	ReasonPermission Reason = "permission"

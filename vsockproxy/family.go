@@ -20,7 +20,7 @@ const (
 	// IPv6Only takes IPv6 addresses only, as the option -6.
 	IPv6Only
 	// PreferIPv4 takes both, and begins with an IPv4 address if there is one,
-	// whatever the resolver's order. IPv6 addresses are dialled where IPv4 ones
+	// whatever the resolver's order. IPv6 addresses are dialed where IPv4 ones
 	// fail or are slow.
 	PreferIPv4
 	// PreferIPv6 is the same the other way round.
@@ -52,7 +52,7 @@ func (f AddressFamily) check() error {
 	return nil
 }
 
-// has reports whether addr, which is not IPv4-mapped, may be dialled.
+// has reports whether addr, which is not IPv4-mapped, may be dialed.
 func (f AddressFamily) has(addr netip.Addr) bool {
 	switch f {
 	case IPv4Only:

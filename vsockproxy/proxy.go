@@ -62,7 +62,7 @@ type Proxy struct {
 	// connection. Nil means net.DefaultResolver with a cache of Serve's own: an answer is
 	// used for 30 seconds, and for up to an hour where no new one is to be had.
 	Resolver Resolver
-	// AddressFamily restricts the addresses that are dialled to IPv4 or to IPv6,
+	// AddressFamily restricts the addresses that are dialed to IPv4 or to IPv6,
 	// or says which to begin with. The zero value takes both, as the resolver
 	// orders them.
 	AddressFamily AddressFamily
@@ -72,7 +72,7 @@ type Proxy struct {
 	// further ones wait in the kernel's queue.
 	//
 	// A connection needs two file descriptors while it is forwarded, one for each
-	// side, and up to nine for the moment of dialling a name with several addresses.
+	// side, and up to nine for the moment of dialing a name with several addresses.
 	// All connections together need 64 more at most, for pipes. Allow the process
 	// (RLIMIT_NOFILE, systemd's LimitNOFILE) about 2*MaxConns + 200: where they
 	// run out, connections wait or fail, and none that is open ends.
@@ -87,7 +87,7 @@ type Proxy struct {
 	// go, on a [Connect] or [ServerName] route; zero means
 	// 10 seconds.
 	HandshakeTimeout time.Duration
-	// DialTimeout bounds resolving and dialling together, over all addresses of
+	// DialTimeout bounds resolving and dialing together, over all addresses of
 	// the target; zero means 10 seconds.
 	DialTimeout time.Duration
 	// IdleTimeout ends a connection on which no byte has moved in either

@@ -104,7 +104,7 @@ func ToEnclaveProxyV2(e Endpoint) Route { return Route{intoEnclave{endpoint: e, 
 //
 // What goes through must be TLS or its like, as with every Dialer, and must end in
 // the program that connects. Port 80 is refused when Serve begins, with
-// [ReasonPlaintext]. d.Timeout bounds the dialling; Proxy.DialTimeout does not.
+// [ReasonPlaintext]. d.Timeout bounds the dialing; Proxy.DialTimeout does not.
 func ToParent(d Dialer, address string) Route {
 	return Route{toParent{dialer: d, address: address}}
 }

@@ -64,7 +64,7 @@ func (d *targetDialer) dial(ctx context.Context, t rules.Target, from rules.Sour
 	return conn, address, nil
 }
 
-// resolve returns the addresses of t that may be dialled for who asks, at least
+// resolve returns the addresses of t that may be dialed for who asks, at least
 // one.
 func (d *targetDialer) resolve(ctx context.Context, t rules.Target, from rules.Source) ([]netip.Addr, error) {
 	allow := d.allow() // once, so that name and addresses are judged by the same rules

@@ -103,7 +103,7 @@ func release(ctx context.Context, r *report, session *nsm.Session, req releaseRe
 	return out.Plaintext, nil
 }
 
-// isRefusal tells a party that said no from one that couldn't be reached.
+// isRefusal tells a party that said no from one that could not be reached.
 func isRefusal(e *kmsclient.Error) bool {
 	if e.Reason == kmsclient.ReasonChannel {
 		var untrusted x509.UnknownAuthorityError

@@ -47,7 +47,7 @@ func startProxy(ctx context.Context, endpoint vsockproxy.Endpoint, target string
 		return nil, err
 	}
 	p := &parent{endpoint: endpoint, tap: &wiretap{Listener: listener}}
-	// The SDK keeps its connection for a next call, which there isn't: don't
+	// The SDK keeps its connection for a next call, which there is not: do not
 	// wait for it to end.
 	proxy := &vsockproxy.Proxy{Route: vsockproxy.To(target), Allow: allow, DrainTimeout: time.Millisecond}
 	ctx, cancel := context.WithCancel(ctx)

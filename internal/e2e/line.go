@@ -51,7 +51,7 @@ func (l Line) Encode() ([]byte, error) {
 	return append(append([]byte(Prefix), text...), '\n'), nil
 }
 
-// ParseLine reads a line of a console. ok is false if it isn't one of a report.
+// ParseLine reads a line of a console. ok is false if it is not one of a report.
 func ParseLine(text []byte) (l Line, ok bool, err error) {
 	_, text, ok = bytes.Cut(text, []byte(Prefix))
 	if !ok {

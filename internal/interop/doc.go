@@ -9,7 +9,7 @@
 // The first run fetches the modules through the Go module proxy. Where there is
 // Node.js, it also installs the JavaScript SDK from npm's registry, by the lock
 // file in the folder js, into the user's cache folder; the tests that need it
-// are skipped where there isn't, or where the registry can't be reached.
+// are skipped where there is not, or where the registry cannot be reached.
 //
 // Two programs measure against others; neither is part of the tests. The folder
 // compare does it for the verification of documents and for envelopes, and the

@@ -17,7 +17,7 @@ import (
 )
 
 // ModuleDir returns the folder of one of the modules that carry test data,
-// fetching it if need be. Test data isn't importable, so it is read from there.
+// fetching it if need be. Test data is not importable, so it is read from there.
 func ModuleDir(path string) (string, error) {
 	dirs, err := moduleDirs()
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package realdoc holds tests to real, AWS-signed attestation documents.
 //
 // A folder of documents has a manifest.json that lists what each must say and
-// where it comes from. The documents themselves belong to others and aren't in
+// where it comes from. The documents themselves belong to others and are not in
 // this repository: the environment variable KEYVOUCH_FIXTURES names a folder
 // that has them, and Go modules bring some to every machine.
 package realdoc

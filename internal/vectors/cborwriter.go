@@ -8,7 +8,7 @@ import (
 // CBOR is written by hand, since half of the vectors have what no encoder
 // would write.
 
-// Major types (RFC 8949 section 3.1), in place in the first byte.
+// Major types (RFC 8949, section 3.1), in place in the first byte.
 const (
 	majorUint   = 0 << 5
 	majorNegint = 1 << 5

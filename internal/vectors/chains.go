@@ -130,7 +130,7 @@ func (l *lab) links(f *File) {
 	f.reject(issuer, "issuer-in-another-string-type", "The leaf certificate writes its issuer's name as PrintableString, and the issuer as UTF8String. RFC 5280 lets them match; this library compares bytes.", l.under(l.named(utf8, nameOf(derPrintableString, name))))
 }
 
-// forge is the enclave's path with one certificate signed by a key that isn't
+// forge is the enclave's path with one certificate signed by a key that is not
 // its issuer's.
 func (l *lab) forge(level nsmtest.Level, key crypto.Signer) path {
 	p := l.path.clone()

@@ -77,7 +77,7 @@ var (
 	oidUnknown          = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}
 )
 
-// Values of key usage extensions (RFC 5280 section 4.2.1.3).
+// Values of key usage extensions (RFC 5280, section 4.2.1.3).
 var (
 	usageSignDocuments    = []byte{derBitString, 2, 7, 0x80} // digitalSignature
 	usageNonRepudiation   = []byte{derBitString, 2, 6, 0x40}

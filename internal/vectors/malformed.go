@@ -14,7 +14,7 @@ import (
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
 )
 
-// malformed has the authorities sign what isn't a certificate to the letter.
+// malformed has the authorities sign what is not a certificate to the letter.
 func (l *lab) malformed() File {
 	f := l.newFile("der", "Certificates that are rightly signed but aren't DER, aren't X.509 version 3, or have elements where none may be. Many a parser passes over these.")
 	const malformed = attestation.ReasonCertificateMalformed

@@ -27,13 +27,13 @@ func (m message) encode() []byte {
 	return cborArray(m.protected, m.unprotected, m.payload, m.signature)
 }
 
-// sigStructure is what is signed (RFC 9052 section 4.4).
+// sigStructure is what is signed (RFC 9052, section 4.4).
 func sigStructure(protected, payload []byte) []byte {
 	return cborArray(cborText("Signature1"), cborBytes(protected), cborBytes(nil), cborBytes(payload))
 }
 
 // es384Signature signs with SHA-384 and writes r and s in 48 bytes each. With a
-// key that can't give that, it is the signature of zeros: a verifier is to look
+// key that cannot give that, it is the signature of zeros: a verifier is to look
 // at the key first.
 func (l *lab) es384Signature(key crypto.Signer, signed []byte) []byte {
 	digest := sha512.Sum384(signed)

@@ -74,7 +74,7 @@ type Measurement struct {
 	UnsafePartial bool           `json:"unsafe_partial,omitempty"`
 }
 
-// Expect is an attestation.Expect in JSON. A field that is absent isn't
+// Expect is an attestation.Expect in JSON. A field that is absent is not
 // compared; one that is empty must be empty or absent in the document.
 type Expect struct {
 	Nonce          []byte `json:"nonce,omitzero"`

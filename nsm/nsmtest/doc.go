@@ -59,7 +59,7 @@
 // A [Recorder] writes down what passes between a session and any device,
 // hardware included. A [Recording] replays it anywhere, to a program that sends
 // the same bytes in the same order. A program that makes a nonce or a key at run
-// time doesn't, a client of package kmsclient among them: for those use a software
+// time does not, a client of package kmsclient among them: for those use a software
 // NSM. Judge a recorded document with a verifier whose clock is set to the time
 // of its exchange. The file is JSON:
 //

@@ -60,7 +60,7 @@ const (
 	formJSON = "JSON"
 )
 
-// formOf recognises what values commonly are.
+// formOf recognizes what values commonly are.
 func formOf(value []byte) string {
 	if len(value) == 0 {
 		return "empty"

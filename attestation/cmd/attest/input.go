@@ -102,7 +102,7 @@ func readBounded(r io.Reader, limit int) ([]byte, error) {
 	return data, nil
 }
 
-// decode recognises the form of a document. A raw one begins with byte 0x84 or
+// decode recognizes the form of a document. A raw one begins with byte 0x84 or
 // 0xd2, which no text does. In base64 that is an h or a 0 and an o, so that no
 // hexadecimal text is a document in base64 as well.
 func decode(data []byte) (input, error) {

@@ -37,7 +37,7 @@ func main() {
 	}
 }
 
-// explain adds what to look for to the error of an enclave that can't be reached by
+// explain adds what to look for to the error of an enclave that cannot be reached by
 // its context ID. The error itself asks after a proxy, as an enclave's dialer has to;
 // on this way there is none.
 func explain(err error) error {

@@ -48,7 +48,7 @@ func (w *Writer) File(name string, perm fs.FileMode, content []byte) error {
 	return w.entry(name, typeFile|uint32(perm.Perm()), 1, content)
 }
 
-// Close ends the archive. It doesn't close what it is written to.
+// Close ends the archive. It does not close what it is written to.
 func (w *Writer) Close() error {
 	w.inode = 0
 	w.header(trailer, 0, 1, 0)

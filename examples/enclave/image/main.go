@@ -85,7 +85,7 @@ func main() {
 	}
 }
 
-// usageError ends the program for a command line that can't be meant. It is one line:
+// usageError ends the program for a command line that cannot be meant. It is one line:
 // the flags' descriptions, which -h prints, would bury it.
 func usageError(text string) {
 	fmt.Fprintln(os.Stderr, "image:", text)
@@ -164,7 +164,7 @@ func printMeasurements(w io.Writer, image *eif.Image) error {
 	return encoder.Encode(map[string]any{"Measurements": measurements})
 }
 
-// checkKernel refuses what the hypervisor couldn't start as a kernel, by the setup
+// checkKernel refuses what the hypervisor could not start as a kernel, by the setup
 // header that a bzImage has (the kernel's Documentation/arch/x86/boot.rst).
 func checkKernel(kernel []byte) error {
 	const (
@@ -184,7 +184,7 @@ func checkKernel(kernel []byte) error {
 	return nil
 }
 
-// checkProgram refuses what an enclave couldn't start: nobody would see why.
+// checkProgram refuses what an enclave could not start: nobody would see why.
 func checkProgram(program []byte) error {
 	f, err := elf.NewFile(bytes.NewReader(program))
 	if err != nil {

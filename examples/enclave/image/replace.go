@@ -25,7 +25,7 @@ func replace(name string, write func(io.Writer) error) error {
 			return err
 		}
 	}
-	// In the same folder, since a rename doesn't lead from one file system to another.
+	// In the same folder, since a rename does not lead from one file system to another.
 	// os.CreateTemp would let nobody else read it, whatever the umask.
 	temporary := name + "." + rand.Text() + ".tmp"
 	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)

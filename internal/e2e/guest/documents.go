@@ -122,7 +122,7 @@ func (g *guest) documents() {
 	})
 }
 
-// measurement is the NSM's own PCRs 0 to 2, as far as they aren't zero.
+// measurement is the NSM's own PCRs 0 to 2, as far as they are not zero.
 func measurement(ctx context.Context, s *nsm.Session) (attestation.Measurement, error) {
 	m := attestation.Measurement{Name: "this image", PCRs: map[int]attestation.PCR{}}
 	for index := range 3 {

@@ -94,7 +94,7 @@ func (g *guest) nsm() {
 			if err != nil {
 				return "", err
 			}
-			// The recording has locked them where the machine doesn't.
+			// The recording has locked them where the machine does not.
 			if !pcr.Locked || pcr.Index != index {
 				return "", fmt.Errorf("%+v", pcr)
 			}

@@ -41,7 +41,7 @@ func (r *report) end() {
 	r.line(e2e.Line{End: &n})
 }
 
-// skipped is the error of a check that can't be done on this machine.
+// skipped is the error of a check that cannot be done on this machine.
 type skipped string
 
 func (s skipped) Error() string { return string(s) }

@@ -92,7 +92,7 @@ func (g *guest) vsock() {
 	})
 }
 
-// failures are the lines of a test's output that aren't about what passed.
+// failures are the lines of a test's output that are not about what passed.
 func failures(out []byte) []byte {
 	var kept [][]byte
 	for line := range bytes.Lines(out) {

@@ -33,7 +33,7 @@ const (
 
 const (
 	// bootLimit is how long a guest may take to its first line, and the example's to
-	// its end. Under emulation Linux now and then doesn't come that far, so there is a
+	// its end. Under emulation Linux now and then does not come that far, so there is a
 	// second try.
 	bootLimit = 2 * time.Minute
 	// runLimit bounds the whole run of a guest.
@@ -43,7 +43,7 @@ const (
 // errNotBooted is the error of a guest that has said nothing.
 var errNotBooted = errors.New("the guest has not come up")
 
-// boot boots a machine, a second time if it doesn't come up, and judges it.
+// boot boots a machine, a second time if it does not come up, and judges it.
 func (c *config) boot(ctx context.Context, name string, i *images) (*machine, error) {
 	for try := 1; ; try++ {
 		boot := c.bootOnce

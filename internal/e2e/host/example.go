@@ -26,7 +26,7 @@ const enclaveCID = 16
 // byte for byte what a user would deploy but for the kernel and the addresses. It
 // does its boot duties, measures itself, gets the role's credentials and asks KMS:
 // there it must stop. The stand-in has no certificate of Amazon's, and the
-// documents here aren't signed by AWS; in an image that went on, anybody could be KMS.
+// documents here are not signed by AWS; in an image that went on, anybody could be KMS.
 // That it serves once its secret is released, the guest on the other machines shows.
 func (c *config) bootExample(ctx context.Context, name string, i *images) (*machine, error) {
 	ctx, cancel := context.WithTimeout(ctx, runLimit)

@@ -232,7 +232,7 @@ func (i *images) enclaveImage(file, cmdline string) (*eif.Image, error) {
 }
 
 // tscKHz is the rate of this processor's time stamp counter, which QEMU shows the
-// guest: Linux can't always measure it under emulation, and doesn't boot then.
+// guest: Linux cannot always measure it under emulation, and does not boot then.
 func tscKHz() (int, error) {
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {

@@ -13,7 +13,7 @@ type cost struct {
 }
 
 // minCPU is the CPU time that a measurement takes at least, in seconds: enough
-// that the clock's resolution doesn't show, and little enough that the machine is
+// that the clock's resolution does not show, and little enough that the machine is
 // as fast for one contestant of a round as for the next.
 const minCPU = 0.1
 

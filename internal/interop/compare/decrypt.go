@@ -197,7 +197,7 @@ func (a *oneDocument) Attest(ctx context.Context, r nsm.AttestationRequest) ([]b
 }
 
 // replayer gets one answer from a KMS for each request that differs, and repeats
-// it: KMS's own work isn't to be measured.
+// it: KMS's own work is not to be measured.
 type replayer struct {
 	kms     *kmstest.Server
 	mu      sync.Mutex

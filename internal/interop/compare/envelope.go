@@ -70,7 +70,7 @@ func openEnvelope() (*suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The decrypted bytes don't matter to the cost, so any key of 32 bytes will
+	// The decrypted bytes do not matter to the cost, so any key of 32 bytes will
 	// do in place of the envelope's.
 	encryptedKey, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, &key.PublicKey, make([]byte, 32), nil)
 	if err != nil {

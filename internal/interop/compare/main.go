@@ -1,6 +1,6 @@
 // Compare measures this module against others at the same work: in interleaved
 // rounds, by the CPU time of the process, as ratios within each round, so that
-// a machine whose speed drifts says the same as one whose doesn't.
+// a machine whose speed drifts says the same as one whose does not.
 //
 //	cd internal/interop && go run ./compare
 package main
@@ -43,13 +43,13 @@ func run(rounds int) error {
 type suite struct {
 	title       string
 	contestants []contestant
-	// more, if any, measures and prints what the table can't show.
+	// more, if any, measures and prints what the table cannot show.
 	more func() error
 }
 
 type contestant struct {
 	name string
-	// setUp, if any, runs before each batch and isn't measured.
+	// setUp, if any, runs before each batch and is not measured.
 	setUp func() error
 	// batch does the work some times over and says how often.
 	batch func() (operations int, err error)

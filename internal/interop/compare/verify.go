@@ -74,7 +74,7 @@ func anjunaVerify(d document) error {
 }
 
 // verifyReal compares verifiers on documents that AWS signed, as of their own
-// time, since they have expired. What can't be told a time isn't among them.
+// time, since they have expired. What cannot be told a time is not among them.
 func verifyReal() (*suite, error) {
 	documents, err := realDocuments()
 	if err != nil {

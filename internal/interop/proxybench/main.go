@@ -34,7 +34,7 @@
 // round, and the table shows the least and the median over the rounds, because the
 // speed of a shared machine drifts more from minute to minute than proxies differ.
 // CPU time bears other load on the machine well; times on the clock, and with them
-// connections/s, MiB/s and trips, don't, and mean little while it is busy.
+// connections/s, MiB/s and trips, do not, and mean little while it is busy.
 //
 //   - bulk1 and bulk64 download from the origin over 1 and 64 connections, as many
 //     bytes in total. The CPU time is that of the proxy alone, with all its threads
@@ -45,7 +45,7 @@
 //   - idle opens connections, exchanges 1 KiB over each, and leaves them. Memory is
 //     what a fresh process has grown by, divided by the connections, in KB of 1000
 //     bytes: RSS, which counts pages that processes share in each of them, and PSS,
-//     which doesn't. The kernel's memory is not in it.
+//     which does not. The kernel's memory is not in it.
 //
 // # How the others are set up
 //

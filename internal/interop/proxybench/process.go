@@ -19,7 +19,7 @@ import (
 )
 
 // process is a proxy that runs, and its origin: one of its own, so that one
-// proxy's closed connections don't take the ports of another's new ones.
+// proxy's closed connections do not take the ports of another's new ones.
 type process struct {
 	proxy  proxy
 	at     address

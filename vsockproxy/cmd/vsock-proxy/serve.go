@@ -305,7 +305,7 @@ func (s *service) warnOfDescriptors(bounds []bound) {
 	}
 }
 
-// spareDescriptors are for lookups, files, metrics, and what forwarding and dialling
+// spareDescriptors are for lookups, files, metrics, and what forwarding and dialing
 // take for a moment.
 const spareDescriptors = 200
 

@@ -143,7 +143,7 @@ func (r *Relay) Start(done func(error)) {
 	// One timer for both connections and both directions is much cheaper than a
 	// deadline for each read and write.
 	r.timer = time.AfterFunc(time.Until(r.deadline()), r.check)
-	// Nothing is kept of the caller's stack, which has grown while it dialled.
+	// Nothing is kept of the caller's stack, which has grown while it dialed.
 	go r.toTarget.run()
 	go r.toEnclave.run()
 }
