@@ -26,7 +26,6 @@ import (
 
 func TestServeRefusesBadRoutes(t *testing.T) {
 	allow := mustAllow(t, "kms.eu-west-1.amazonaws.com:443")
-	const good = "kms.eu-west-1.amazonaws.com:443"
 	enclave := ToEnclave(Vsock(16, 8443))
 	parent := Dialer{Endpoint: Vsock(ParentCID, 8000)}
 	asking := Dialer{Endpoint: Vsock(ParentCID, 8000), Connect: true}
