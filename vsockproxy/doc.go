@@ -40,11 +40,11 @@
 //	listener, err := vsockproxy.Listen(ctx, vsockproxy.Vsock(vsockproxy.AnyCID, 8443))
 //	err = server.ServeTLS(listener, "", "") // with server.TLSConfig
 //
-// Over vsock, a connection's RemoteAddr is a *vsock.Addr of github.com/mdlayher/vsock,
-// whose ContextID is the kernel's word on the peer: [ParentCID] for the parent. Which
-// client the parent forwards for, it can say with PROXY headers, and [NewProxyV2Listener]
-// reads them; that is a claim and no more. Give the server a ReadHeaderTimeout: the
-// parent may connect as often as it likes and say nothing.
+// Over vsock, a connection's RemoteAddr is a *vsock.Addr of github.com/mdlayher/vsock.
+// Its ContextID is the kernel's word on the peer: [ParentCID] for the parent. The parent
+// can name the client that it forwards for in a PROXY header, which [NewProxyV2Listener]
+// reads. That is a claim and no more. Give the server a ReadHeaderTimeout: the parent may
+// connect as often as it likes and say nothing.
 //
 // # Programs that cannot be given a dialer
 //
@@ -83,8 +83,8 @@
 //
 // Serve lasts until ctx ends and returns nil then. The proxy carries the end of
 // either direction separately (half-close), and lets no connection wait longer than
-// [Proxy].IdleTimeout for a byte to move, or than one minute once one
-// direction has ended. [Proxy].MaxLifetime ends connections whatever moves on them.
+// [Proxy].IdleTimeout for a byte to move, or than one minute once one direction has
+// ended. [Proxy].MaxLifetime ends connections whatever moves on them.
 // TCP connections have keepalive on, so that a peer that vanishes is noticed.
 //
 // A connection that rests costs the proxy two file descriptors, no buffer, and less
@@ -95,11 +95,10 @@
 //
 // # Routes
 //
-// A Proxy with a Target sends everything there, and that is enough for an enclave
-// that talks to KMS only. For more, [Proxy].Route says how a connection's target is
-// found:
+// [Proxy].Route says how a connection's target is found. To is enough for an enclave
+// that talks to KMS only.
 //
-//	To("host:port")   always there; Target is short for it
+//	To("host:port")   always there
 //	Connect()         where the client asks to, by HTTP CONNECT
 //	ServerName(443)   to the server named in the first message of TLS (SNI)
 //	ToEnclave(e)      in: from TCP on the parent to an endpoint in the enclave
@@ -135,8 +134,8 @@
 // not the client: a client chooses among its entries.
 //
 // A client has [Proxy].HandshakeTimeout to say where it wants to go, and may use
-// 8 or 32 KiB for it. Where several enclaves share
-// a proxy, [Proxy].MaxConnsPerCID keeps one from using up the connections of all.
+// 8 KiB (CONNECT) or 32 KiB (ClientHello) for it. Where several enclaves share a proxy,
+// [Proxy].MaxConnsPerCID keeps one from using up the connections of all.
 //
 // # Endpoints
 //

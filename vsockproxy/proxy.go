@@ -39,28 +39,25 @@ type Proxy struct {
 	// AllowFrom is set, and but for [ToEnclave], where one that is not empty is an
 	// error.
 	Allow Allowlist
-	// AllowFrom, if not nil, takes the place of Allow, and setting both is an
-	// error. It is called when Serve begins, for a list that must not be empty
-	// and must have the target of a route [To], and once for every connection; from then on a target
-	// that is not listed is refused per connection. Connections that are open go
-	// on whatever later lists say. It must be safe for concurrent use and return
-	// at once; the Allowlist method of allowfile.File is meant for it.
+	// AllowFrom, if not nil, takes the place of Allow. Setting both is an error. It is
+	// called when Serve begins and once for every connection. The first list must not
+	// be empty, and must have the target of a route [To]. Later lists refuse single
+	// connections and never end open ones. It must be safe for concurrent use and
+	// return at once. The Allowlist method of allowfile.File is meant for it.
 	AllowFrom func() Allowlist
 	// Logger gets one line per connection when it ends: peer, target, address,
-	// bytes each way, duration, and why it ended. It never gets payload, except
-	// for the target that the client named, also a malformed one. Nil
-	// means no logs. A panic of its handler loses that line and nothing else; a
-	// handler that blocks holds up what it is told of.
+	// bytes each way, duration, and why it ended. Of the payload it gets only the
+	// target that the client named, also a malformed one. Nil means no logs. A panic
+	// of its handler loses that line. A handler that blocks holds up its connection.
 	Logger *slog.Logger
-	// OnEnd, if not nil, is called once for every connection that was accepted,
-	// when it has ended and before its log line: to count connections and bytes,
-	// for instance. It is called by many goroutines at once, and should return at
-	// once, since the connection counts against MaxConns meanwhile. A panic of it
-	// changes nothing.
+	// OnEnd, if not nil, is called once for every accepted connection, after its end
+	// and before its log line. It is called by many goroutines at once. It should
+	// return at once, since the connection counts against MaxConns meanwhile. A panic
+	// of it changes nothing.
 	OnEnd func(ConnEnd)
-	// Resolver finds the addresses of the target's name; it is asked for every
-	// connection. Nil means net.DefaultResolver with a cache of Serve's own: an answer is
-	// used for 30 seconds, and for up to an hour where no new one is to be had.
+	// Resolver finds the addresses of the target's name, for every connection. Nil
+	// means net.DefaultResolver with a cache of Serve's own, which uses an answer for
+	// 30 seconds, and for up to an hour if no new one can be had.
 	Resolver Resolver
 	// AddressFamily restricts the addresses that are dialed to IPv4 or to IPv6,
 	// or says which to begin with. The zero value takes both, as the resolver
@@ -68,8 +65,7 @@ type Proxy struct {
 	AddressFamily AddressFamily
 
 	// MaxConns bounds the connections open at once in one Serve; zero means
-	// DefaultMaxConns. While there are as many, Serve does not accept, and
-	// further ones wait in the kernel's queue.
+	// [DefaultMaxConns]. Further ones wait in the kernel's queue.
 	//
 	// A connection needs two file descriptors while it is forwarded, one for each
 	// side, and up to nine for the moment of dialing a name with several addresses.
@@ -83,22 +79,21 @@ type Proxy struct {
 	// means no limit but MaxConns, because an enclave that is alone has nobody to
 	// keep out. It applies to vsock only; a hybrid socket belongs to one guest.
 	MaxConnsPerCID int
-	// HandshakeTimeout bounds how long a client may take to say where it wants to
-	// go, on a [Connect] or [ServerName] route; zero means
-	// 10 seconds.
+	// HandshakeTimeout bounds how long a client may take to name its target, on a
+	// [Connect] or [ServerName] route; zero means 10 seconds.
 	HandshakeTimeout time.Duration
 	// DialTimeout bounds resolving and dialing together, over all addresses of
 	// the target; zero means 10 seconds.
 	DialTimeout time.Duration
-	// IdleTimeout ends a connection on which no byte has moved in either
-	// direction for so long; zero means 5 minutes. Once one direction
-	// has ended, one minute counts if that is shorter.
+	// IdleTimeout ends a connection on which no byte has moved in either direction for
+	// so long; zero means 5 minutes. Once one direction has ended, it is at most one
+	// minute.
 	IdleTimeout time.Duration
 	// MaxLifetime cuts a connection that has been forwarded for so long, whatever
 	// moves on it; zero means no limit.
 	MaxLifetime time.Duration
 	// DrainTimeout is how long open connections may go on after the context of
-	// Serve has ended; zero means DefaultDrainTimeout.
+	// Serve has ended; zero means [DefaultDrainTimeout].
 	DrainTimeout time.Duration
 	// Cut ends draining early: when it is closed, remaining connections are closed and
 	// logged as cut. It does not stop Serve. The Done channel of Serve's own context
@@ -106,26 +101,25 @@ type Proxy struct {
 	Cut <-chan struct{}
 }
 
-// Serve accepts connections from l and forwards them until ctx ends. Then it
-// stops accepting, lets open connections finish for DrainTimeout or until Cut is closed,
-// cuts the rest, and returns nil. When it returns, every goroutine it started has
-// ended, but for lookups: one that the Resolver has not given up although its context
-// has ended, and one for the cache, which is given 10 seconds. It owns
-// l and closes it in any case.
+// Serve accepts connections from l and forwards them until ctx ends. Then it stops
+// accepting, lets open connections finish for DrainTimeout or until Cut is closed, cuts
+// the rest, and returns nil. It owns l and closes it in any case.
 //
-// It returns an *Error without accepting anything if the configuration is wrong:
+// A wrong configuration is an [*Error] before anything is accepted:
 // [ReasonInvalidOptions], or [ReasonNotAllowed] for a target that is not on the
-// allowlist. Later it fails only with [ReasonListener], when l was closed by
-// somebody else or is broken for good; open connections are drained then, too.
-// While there are MaxConns connections Serve does not accept. It learns within a
-// second then that a listener from [Listen] or of package net, but for AF_VSOCK, was
-// closed, and of the end of others when a connection has ended.
-// Trouble with one connection, with the target, with names or with a shortage of
-// descriptors is logged and ends nothing else.
+// allowlist. Later Serve fails only with [ReasonListener], when somebody else closed l
+// or it is broken for good. Open connections are drained then, too. Trouble with one
+// connection, its target, names or a shortage of descriptors is logged and ends nothing
+// else.
 //
-// Connections whose type has no CloseWrite() error cannot be told that the other
-// side has ended its stream; they are closed once the opposite direction has
-// ended as well.
+// When Serve returns, every goroutine that it started has ended, except lookups: those
+// that the Resolver does not give up, and those for the cache, which end within 10
+// seconds. At MaxConns connections Serve does not accept, and notices within a second
+// that l was closed. An AF_VSOCK listener, or one that is neither from [Listen] nor of
+// package net, is noticed when a connection ends.
+//
+// A connection without CloseWrite() error cannot be told that the other side has ended
+// its stream. It is closed once the opposite direction has ended as well.
 func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 	if l == nil {
 		return optionsError("listener", "it is nil")
