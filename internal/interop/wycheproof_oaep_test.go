@@ -88,7 +88,7 @@ func openWycheproof(t *testing.T, name string) (n tally) {
 				}
 			default:
 				n.doesntDecrypt++
-				if uniform := (cms.Error{Reason: cms.ReasonDecrypt, Offset: -1, Detail: "the envelope doesn't decrypt"}); *refused != uniform {
+				if uniform := (cms.Error{Op: "Open", Reason: cms.ReasonDecrypt, Offset: -1, Detail: "the envelope does not decrypt"}); *refused != uniform {
 					t.Errorf("test %d (%s): not the uniform error: %v", c.TcID, c.Comment, err)
 				}
 			}
