@@ -56,7 +56,7 @@ func TestProxyV2Conformance(t *testing.T) {
 			return NewProxyV2Listener(l), func() (net.Conn, error) {
 				conn, err := (&Dialer{Endpoint: e}).DialContext(t.Context(), "", "")
 				if err == nil {
-					_, err = io.WriteString(conn, proxyBytes(proxyCommand, proxyTCP4, v4Addresses))
+					_, err = io.WriteString(conn, proxyBytes(0x21, 0x11, v4Addresses))
 				}
 				return conn, err
 			}

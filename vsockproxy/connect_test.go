@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/preface"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
@@ -161,8 +162,8 @@ var connectRefusals = []struct {
 	{"Content-Length", "CONNECT a.example:443 HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "400 invalid-connect", ReasonInvalidConnect, "no body"},
 	{"Content-Length 0", "CONNECT a.example:443 HTTP/1.1\r\ncontent-length: 0\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "no body"},
 	{"Transfer-Encoding", "CONNECT a.example:443 HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\n\r\n0\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "no body"},
-	{"too long", "CONNECT a.example:443 HTTP/1.1\r\nA: " + strings.Repeat("b", maxConnectRequest) + "\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "longer than 8192"},
-	{"many bytes too long", "CONNECT " + strings.Repeat("b", 4*maxConnectRequest), "400 invalid-connect", ReasonInvalidConnect, "longer than 8192"},
+	{"too long", "CONNECT a.example:443 HTTP/1.1\r\nA: " + strings.Repeat("b", preface.MaxConnectRequest) + "\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "longer than 8192"},
+	{"many bytes too long", "CONNECT " + strings.Repeat("b", 4*preface.MaxConnectRequest), "400 invalid-connect", ReasonInvalidConnect, "longer than 8192"},
 	{"long target", "CONNECT " + strings.Repeat("b", 2000) + ":443 HTTP/1.1\r\n\r\n", "400 invalid-connect", ReasonInvalidConnect, "2004 bytes"},
 	{"not listed", "CONNECT b.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n", "403 not-allowed", ReasonNotAllowed, "b.example:443"},
 	{"port not listed", "CONNECT a.example:444 HTTP/1.1\r\n\r\n", "403 not-allowed", ReasonNotAllowed, "a.example:444"},
@@ -250,7 +251,7 @@ func TestConnectRequests(t *testing.T) {
 		"wrong host":    "CONNECT " + target + " HTTP/1.1\r\nHost: other.example:1\r\nHost: another.example\r\n\r\n",
 		"name":          "CONNECT name.example:" + portOf(t, target) + " HTTP/1.1\r\n\r\n",
 		"capitals, dot": "CONNECT NAME.example.:" + portOf(t, target) + " HTTP/1.1\r\n\r\n",
-		"longest":       "CONNECT " + target + " HTTP/1.1\r\nA: " + strings.Repeat("b", maxConnectRequest-len("CONNECT "+target+" HTTP/1.1\r\nA: \r\n\r\n")) + "\r\n\r\n",
+		"longest":       "CONNECT " + target + " HTTP/1.1\r\nA: " + strings.Repeat("b", preface.MaxConnectRequest-len("CONNECT "+target+" HTTP/1.1\r\nA: \r\n\r\n")) + "\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, early := range []string{"", "the stream\r\n\r\nCONNECT x HTTP/1.1\r\n\r\n\x00\n"} {
@@ -269,7 +270,7 @@ func TestConnectRequests(t *testing.T) {
 				}
 			}
 			for _, wrap := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.HalfReader, iotest.DataErrReader} {
-				got, early, err := readConnect(wrap(strings.NewReader(request)))
+				got, early, err := preface.ReadConnect(wrap(strings.NewReader(request)))
 				if err != nil || !allow.list.Allows(got, rules.Source{}) || len(early) != 0 {
 					t.Errorf("cut up: %v, %q, %v", got, early, err)
 				}
@@ -333,7 +334,7 @@ func TestDialerReadsAnswers(t *testing.T) {
 			asked := make(chan string, 1)
 			address := origin(t, func(conn *net.TCPConn) {
 				var request []byte
-				for b := make([]byte, 1); !bytes.HasSuffix(request, []byte(endOfHead)); request = append(request, b...) {
+				for b := make([]byte, 1); !bytes.HasSuffix(request, []byte("\r\n\r\n")); request = append(request, b...) {
 					if _, err := conn.Read(b); err != nil {
 						break
 					}
@@ -437,8 +438,9 @@ func FuzzConnect(f *testing.F) {
 	f.Add([]byte("CONNECT a.example:443 HTTP/1.1\r\nHost: b\r\n\r\nstream"))
 	f.Add([]byte("CONNECT [2001:db8::1]:443 HTTP/1.0\r\nA: b\r\nC:\r\n\r\n\x16\x03\x01"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		asked, early, err := readConnect(bytes.NewReader(data))
+		asked, early, err := preface.ReadConnect(bytes.NewReader(data))
 		if err != nil {
+			err = refusal("Serve", "client", err)
 			wantOneLine(t, err)
 			status := refusalStatus(err)
 			if !strings.HasPrefix(status, "400 invalid-connect: ") || len(status) > 300 || !rules.IsPrintableASCII(status) {
@@ -463,4 +465,25 @@ func FuzzConnect(f *testing.F) {
 			t.Fatalf("the stream begins with %q, net/http says with %q", early, rest)
 		}
 	})
+}
+
+// wantOneLine checks what is written about input that may be anything.
+func wantOneLine(t *testing.T, err error) {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("%T %v, want *Error", err, err)
+	}
+	if len(e.Error()) > 2048 || !rules.IsPrintableASCII(e.Error()) {
+		t.Fatalf("the error is long or not one printable line: %q", e.Error())
+	}
+}
+
+// Whatever a parser says has a Reason.
+func TestPrefaceReasons(t *testing.T) {
+	for kind := preface.Connect; kind <= preface.Refused; kind++ {
+		if prefaceReasons[kind] == "" {
+			t.Errorf("kind %d has none", kind)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/preface"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
@@ -129,7 +130,7 @@ func (d *Dialer) check(address string) (timeout time.Duration, asked rules.Targe
 // answer that did not come.
 func connectError(ctx context.Context, e Endpoint, asked rules.Target, err error) error {
 	var said *Error
-	if errors.As(err, &said) {
+	if errors.As(refusal("DialContext", "", err), &said) {
 		said.Endpoint = e
 		return said
 	}
@@ -154,8 +155,9 @@ func isPlainHTTP(address string) bool {
 // dialError turns err into an *Error that says what to do.
 func dialError(ctx context.Context, e Endpoint, err error) *Error {
 	reason := reasonOf(err)
-	if h, ok := err.(*handshakeError); ok {
-		reason = h.reason
+	var said *preface.Error
+	if errors.As(err, &said) {
+		reason = prefaceReasons[said.Kind]
 	}
 	// A context that ended closes the connection or moves its deadline, and
 	// what then fails says "timeout" or "closed", not why.

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/keyvouch/keyvouch/internal/errtext"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/preface"
 )
 
 // A Reason says in one stable word why something failed, so that programs and
@@ -162,4 +163,25 @@ func reasonOf(err error) Reason {
 		return ReasonTimeout
 	}
 	return ReasonFailed
+}
+
+// prefaceReasons are the Reasons for what a peer sends before its stream.
+var prefaceReasons = map[preface.Kind]Reason{
+	preface.Connect:        ReasonInvalidConnect,
+	preface.ClientHello:    ReasonInvalidClientHello,
+	preface.NoServerName:   ReasonNoServerName,
+	preface.ServerName:     ReasonInvalidServerName,
+	preface.EncryptedHello: ReasonEncryptedHello,
+	preface.ProxyHeader:    ReasonInvalidProxyHeader,
+	preface.Handshake:      ReasonInvalidHandshake,
+	preface.Refused:        ReasonRefused,
+}
+
+// refusal returns the *Error for a *preface.Error, and any other error as it is.
+func refusal(op, field string, err error) error {
+	var said *preface.Error
+	if !errors.As(err, &said) {
+		return err
+	}
+	return &Error{Op: op, Reason: prefaceReasons[said.Kind], Field: field, Detail: said.Detail}
 }

@@ -28,7 +28,7 @@ func eachServer(t *testing.T, test func(t *testing.T, start func(handler http.Ha
 					l, e := tr.listen(t)
 					greeting := ""
 					if proxied {
-						l, greeting = &proxyV2Listener{Listener: l, timeout: time.Minute}, proxyBytes(proxyCommand, proxyTCP4, v4Addresses)
+						l, greeting = &proxyV2Listener{Listener: l, timeout: time.Minute}, proxyBytes(0x21, 0x11, v4Addresses)
 					}
 					server := httptest.NewUnstartedServer(handler)
 					_ = server.Listener.Close()

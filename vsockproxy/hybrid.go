@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/preface"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/unixsock"
 )
 
@@ -19,10 +18,6 @@ import (
 // "CONNECT <port>\n"; "OK <assigned host port>\n" comes back once the connection
 // is established; everything after these two lines is the stream.
 const (
-	// maxHandshakeLine bounds either line with its newline, in bytes: the longer
-	// one, "CONNECT 4294967295\n", has 19.
-	maxHandshakeLine = 32
-
 	// handshakeTimeout bounds how long a client of a hybrid listener may take
 	// over its CONNECT line; as long as a Dialer waits by default.
 	handshakeTimeout = defaultDialTimeout
@@ -34,15 +29,6 @@ const (
 	// firstHostPort is where Firecracker starts to number the host's ports.
 	firstHostPort = 1 << 30
 )
-
-// handshakeError carries a reason that no errno expresses.
-type handshakeError struct {
-	reason Reason
-	err    error
-}
-
-func (e *handshakeError) Error() string { return e.err.Error() }
-func (e *handshakeError) Unwrap() error { return e.err }
 
 // dialHybrid connects to the Unix socket at path and asks for a vsock port.
 func dialHybrid(ctx context.Context, path string, port uint32) (net.Conn, error) {
@@ -62,40 +48,7 @@ func askForPort(conn net.Conn, port uint32) error {
 	if _, err := fmt.Fprintf(conn, "CONNECT %d\n", port); err != nil {
 		return err
 	}
-	line, err := readLine(conn)
-	if errors.Is(err, io.EOF) {
-		if line == "" {
-			return &handshakeError{ReasonRefused, errors.New("the connection was closed instead of answering CONNECT")}
-		}
-		return &handshakeError{ReasonInvalidHandshake, fmt.Errorf("the connection was closed in the middle of the answer %q", line)}
-	}
-	if err != nil {
-		return err
-	}
-	hostPort, ok := strings.CutPrefix(line, "OK ")
-	if !ok {
-		return &handshakeError{ReasonInvalidHandshake, fmt.Errorf("the answer to CONNECT is %q, not OK and a port", line)}
-	}
-	if _, err := parseUint32("host port", hostPort); err != nil {
-		return &handshakeError{ReasonInvalidHandshake, fmt.Errorf("the answer to CONNECT is %q: %w", line, err)}
-	}
-	return nil
-}
-
-// readLine reads up to and excluding a newline, one byte at a time, because what
-// follows the newline belongs to the stream and must stay in the socket. At the
-// end of the stream it returns what came before it and io.EOF.
-func readLine(r io.Reader) (string, error) {
-	var line [maxHandshakeLine]byte
-	for n := range line {
-		if _, err := io.ReadFull(r, line[n:n+1]); err != nil {
-			return string(line[:n]), err
-		}
-		if line[n] == '\n' {
-			return string(line[:n]), nil
-		}
-	}
-	return "", &handshakeError{ReasonInvalidHandshake, fmt.Errorf("no newline within %d bytes", maxHandshakeLine)}
+	return preface.ReadHybridAnswer(conn)
 }
 
 // hybridListener answers CONNECT on a Unix socket. Handshakes run beside the
@@ -181,7 +134,7 @@ func (l *hybridListener) answer(conn net.Conn) error {
 	stop := context.AfterFunc(l.closing, func() { _ = conn.Close() })
 	defer stop()
 
-	line, err := readLine(conn)
+	line, err := preface.ReadLine(conn)
 	if err != nil {
 		return err
 	}

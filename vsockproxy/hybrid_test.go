@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/preface"
 )
 
 func rawDial(t *testing.T, e Endpoint) net.Conn {
@@ -53,7 +54,7 @@ func TestHybridListenerRefuses(t *testing.T) {
 		"\n",
 		"GET / HTTP/1.1\r\n\r\n",
 		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x01", 30),
-		strings.Repeat("C", maxHandshakeLine+1),
+		strings.Repeat("C", 32+1),
 	} {
 		conn := rawDial(t, e)
 		_, _ = io.WriteString(conn, line)
@@ -211,7 +212,7 @@ func TestHybridDialEndsWithContext(t *testing.T) {
 		conn, err := l.Accept()
 		if err == nil {
 			defer func() { _ = conn.Close() }()
-			_, err = readLine(conn)
+			_, err = preface.ReadLine(conn)
 			cancel()
 			_, _ = io.Copy(io.Discard, conn) // until the dialer has closed
 		}
@@ -233,9 +234,9 @@ func FuzzHybridHandshake(f *testing.F) {
 	f.Add([]byte(strings.Repeat("x", 64)))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r := strings.NewReader(string(in))
-		line, err := readLine(r)
+		line, err := preface.ReadLine(r)
 		read := len(in) - r.Len()
-		if read > maxHandshakeLine {
+		if read > 32 {
 			t.Fatalf("read %d bytes", read)
 		}
 		if err == nil && string(in[:read]) != line+"\n" {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"time"
+
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/preface"
 )
 
 // intoEnclave leads every connection to an endpoint where the enclave listens.
@@ -39,7 +42,7 @@ func (w intoEnclave) reach(ctx context.Context, c *connection) (net.Conn, error)
 	c.names = inboundNames
 	c.target = w.endpoint.String()
 	if w.header {
-		c.early = proxyHeader(c.accepted)
+		c.early = preface.FormatProxyHeader(ipAddress(c.accepted.RemoteAddr()), ipAddress(c.accepted.LocalAddr()))
 	}
 	d := Dialer{Endpoint: w.endpoint, Timeout: w.timeout}
 	far, err := d.DialContext(ctx, "", "")
@@ -58,4 +61,14 @@ var inboundAdvice = map[Reason]string{
 	ReasonRefused:     "the enclave is there, and nothing accepts on that port; does its server run, and listen there?",
 	ReasonUnreachable: "there is no enclave; does it run, and with that context ID or socket? (nitro-cli describe-enclaves lists the IDs)",
 	ReasonTimeout:     "the enclave does not accept in time; is its server stuck?",
+}
+
+// ipAddress returns the IP address of a TCP connection, and else an invalid one.
+func ipAddress(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	address := tcp.AddrPort()
+	return netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
 }

@@ -47,25 +47,12 @@ const (
 	lookupTimeout = 10 * time.Second
 )
 
-// maxClientHello bounds what a [ServerName] route reads before it knows the
-// server's name, in bytes with their record headers. A client with post-quantum
-// key shares sends about 2 KiB.
-const maxClientHello = 32 << 10
-
-// maxConnectRequest bounds the request line and header of a CONNECT request, and
-// of the answer to one, in bytes.
-const maxConnectRequest = 8 << 10
-
 // maxAnswerText bounds what a proxy says beside the status of its answer, in
 // bytes, and what a Dialer quotes of it.
 const maxAnswerText = 256
 
 // maxDiscard bounds what is read from a client after it was refused, in bytes.
 const maxDiscard = 256 << 10
-
-// maxProxyHeader bounds a PROXY header with its extensions, in bytes. Ours has 28
-// or 52; a load balancer's may name an endpoint or a client certificate, too.
-const maxProxyHeader = 4 << 10
 
 // maxAddresses bounds how many addresses of a name one connection tries, possibly
 // all at once.

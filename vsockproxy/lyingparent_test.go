@@ -657,7 +657,7 @@ func TestLyingParentPretendsToBeAClient(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer conn.Close()
-				conntest.Write(t, conn, proxyBytes(proxyCommand, proxyTCP4, v4Addresses))
+				conntest.Write(t, conn, proxyBytes(0x21, 0x11, v4Addresses))
 				_ = tls.Client(conn, &tls.Config{ServerName: "enclave.example", RootCAs: ca.pool(), GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 					if len(test.certificates) == 0 {
 						return new(tls.Certificate), nil

@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/preface"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
@@ -66,7 +67,7 @@ func (w byServerName) check(p *Proxy) (way, error) {
 func (w byServerName) reach(ctx context.Context, c *connection) (net.Conn, error) {
 	var name string
 	err := w.read(ctx, c.accepted, "ClientHello", func() (err error) {
-		c.early, name, err = readClientHello(c.accepted)
+		c.early, name, err = preface.ReadClientHello(c.accepted)
 		return err
 	})
 	if err != nil {
@@ -88,20 +89,16 @@ func (p patience) read(ctx context.Context, client net.Conn, what string, read f
 	defer cancel()
 	err := handshake(ctx, client, read)
 	switch {
-	case err == nil || errors.As(err, new(*Error)):
-		return err
+	case err == nil:
+		return nil
+	case errors.As(err, new(*preface.Error)):
+		return refusal("Serve", "client", err)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return &Error{Op: "Serve", Reason: ReasonTimeout, Field: "client", Detail: fmt.Sprintf("no whole %s within the handshake timeout of %v", what, time.Duration(p)), Err: errUnfinished}
 	case ctx.Err() != nil:
 		return &Error{Op: "Serve", Reason: ReasonCanceled, Field: "client", Detail: fmt.Sprintf("the proxy ends, and the client has not finished its %s", what)}
 	}
 	return fmt.Errorf("read the client's %s: %w", what, err)
-}
-
-// malformed is the error for a client that does not say properly where it wants
-// to go.
-func malformed(reason Reason, format string, args ...any) error {
-	return &Error{Op: "Serve", Reason: reason, Field: "client", Detail: fmt.Sprintf(format, args...)}
 }
 
 // endsEarly reports whether err says that the stream ended.

@@ -1,22 +1,17 @@
 package vsockproxy
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"sync"
 	"time"
-)
 
-// proxyFixed is the part of a header that is always there: signature, version and
-// command, family and transport, and the length of the rest.
-const proxyFixed = len(proxySignature) + 4
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/preface"
+)
 
 // NewProxyV2Listener is for a listener in the enclave that a Proxy with the route
 // [ToEnclaveProxyV2] reaches, or another that writes PROXY headers of version 2
@@ -94,9 +89,7 @@ func (c *proxyV2Conn) settle() error {
 		}
 		err = &Error{Op: "Read", Reason: ReasonTimeout, Field: "PROXY header", Detail: fmt.Sprintf("the PROXY header has not come within %v; does the parent's proxy write one (ToEnclaveProxyV2)?", c.timeout)}
 	}
-	if e, ok := err.(*Error); ok {
-		e.Op, e.Field = "Read", "PROXY header"
-	}
+	err = refusal("Read", "PROXY header", err)
 	c.client, c.err, c.header = client, err, nil
 
 	c.mu.Lock()
@@ -112,17 +105,21 @@ func (c *proxyV2Conn) settle() error {
 
 // readHeader reads not one byte beyond the header: the rest is the stream's.
 func (c *proxyV2Conn) readHeader() (net.Addr, error) {
-	if err := c.fill(proxyFixed); err != nil {
+	if err := c.fill(preface.ProxyFixed); err != nil {
 		return nil, err
 	}
-	length, err := proxyLength(c.header)
+	length, err := preface.HeaderLength(c.header)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.fill(proxyFixed + length); err != nil {
+	if err := c.fill(preface.ProxyFixed + length); err != nil {
 		return nil, err
 	}
-	return parseProxyHeader(c.header)
+	client, err := preface.ParseProxyHeader(c.header)
+	if err != nil || !client.IsValid() {
+		return nil, err
+	}
+	return net.TCPAddrFromAddrPort(client), nil
 }
 
 // fill reads until there are n bytes of header. The first bytes that cannot be one
@@ -133,7 +130,7 @@ func (c *proxyV2Conn) fill(n int) error {
 		c.header = slices.Grow(c.header, n-had)
 		fresh, err := c.Conn.Read(c.header[had:n])
 		c.header = c.header[:had+fresh]
-		if err := checkSignature(c.header); err != nil {
+		if err := preface.CheckSignature(c.header); err != nil {
 			return err
 		}
 		switch {
@@ -141,65 +138,12 @@ func (c *proxyV2Conn) fill(n int) error {
 		case errors.Is(err, io.EOF) && len(c.header) == 0:
 			return io.EOF // somebody who only looked whether we are there
 		case endsEarly(err):
-			return malformed(ReasonInvalidProxyHeader, "the peer left in the middle of the PROXY header")
+			return &preface.Error{Kind: preface.ProxyHeader, Detail: "the peer left in the middle of the PROXY header"}
 		case err != nil:
 			return err
 		}
 	}
 	return nil
-}
-
-// checkSignature checks as much of it as there is.
-func checkSignature(header []byte) error {
-	n := min(len(header), len(proxySignature))
-	if string(header[:n]) == proxySignature[:n] {
-		return nil
-	}
-	if bytes.HasPrefix(header, []byte("PROXY ")) {
-		return malformed(ReasonInvalidProxyHeader, "the PROXY header is one of version 1; let the sender write version 2")
-	}
-	return malformed(ReasonInvalidProxyHeader, "the connection does not begin with a PROXY header; does the parent's proxy write one (ToEnclaveProxyV2)?")
-}
-
-// proxyLength returns how long the header is beyond its fixed part.
-func proxyLength(fixed []byte) (int, error) {
-	if version := fixed[len(proxySignature)] >> 4; version != proxyCommand>>4 {
-		return 0, malformed(ReasonInvalidProxyHeader, "the PROXY header is of version %d; version 2 is the only one with this signature", version)
-	}
-	length := int(binary.BigEndian.Uint16(fixed[proxyFixed-2:]))
-	if proxyFixed+length > maxProxyHeader {
-		return 0, malformed(ReasonInvalidProxyHeader, "the PROXY header is %d bytes long; the limit is %d", proxyFixed+length, maxProxyHeader)
-	}
-	return length, nil
-}
-
-// parseProxyHeader returns the client that a complete header names, or nil if it
-// names nobody.
-func parseProxyHeader(header []byte) (net.Addr, error) {
-	command, kind, rest := header[len(proxySignature)], header[len(proxySignature)+1], header[proxyFixed:]
-	switch command {
-	case proxyCommand:
-	case proxyLocal:
-		return nil, nil
-	default:
-		return nil, malformed(ReasonInvalidProxyHeader, "the PROXY header has command %d, neither LOCAL nor PROXY", command&0xf)
-	}
-	size := 0 // of an address
-	switch kind {
-	case proxyTCP4:
-		size = 4
-	case proxyTCP6:
-		size = 16
-	default:
-		return nil, nil
-	}
-	// Both addresses, then both ports; what follows are extensions.
-	if len(rest) < 2*size+4 {
-		return nil, malformed(ReasonInvalidProxyHeader, "the PROXY header has %d bytes for addresses that take %d", len(rest), 2*size+4)
-	}
-	from, _ := netip.AddrFromSlice(rest[:size])
-	port := binary.BigEndian.Uint16(rest[2*size:])
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(from.Unmap(), port)), nil
 }
 
 // Read reads what follows the header.

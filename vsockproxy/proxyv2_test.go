@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/preface"
 )
 
 // proxyBytes builds a header from its parts, also one that makes no sense.
 func proxyBytes(command, kind byte, rest string) string {
-	head := append([]byte(proxySignature), command, kind)
+	head := append([]byte(preface.ProxySignature), command, kind)
 	return string(binary.BigEndian.AppendUint16(head, uint16(len(rest)))) + rest
 }
 
@@ -51,7 +52,7 @@ func TestProxyV2Listener(t *testing.T) {
 			{"IPv6", proxyBytes(0x21, 0x21, v6Addresses), "[2001:db8::1]:1234"},
 			{"IPv4 in IPv6", proxyBytes(0x21, 0x21, mapped), "192.0.2.1:1234"},
 			{"extensions", proxyBytes(0x21, 0x11, v4Addresses+noopTLV), "192.0.2.1:1234"},
-			{"as long as may be", proxyBytes(0x21, 0x11, v4Addresses+strings.Repeat("x", maxProxyHeader-16-12)), "192.0.2.1:1234"},
+			{"as long as may be", proxyBytes(0x21, 0x11, v4Addresses+strings.Repeat("x", preface.MaxProxyHeader-16-12)), "192.0.2.1:1234"},
 			{"unknown", proxyBytes(0x21, 0x00, ""), ""},
 			{"unknown with bytes", proxyBytes(0x21, 0x00, "anything"), ""},
 			{"datagrams", proxyBytes(0x21, 0x12, v4Addresses), ""},
@@ -101,14 +102,14 @@ func TestProxyV2ListenerRefusals(t *testing.T) {
 		{"TLS", "\x16\x03\x01\x02\x00\x01", "does not begin with a PROXY header"},
 		{"HTTP", "GET / HTTP/1.1\r\n", "does not begin with a PROXY header"},
 		{"one wrong byte", "x", "does not begin with a PROXY header"},
-		{"almost the signature", proxySignature[:11] + "\r", "does not begin with a PROXY header"},
+		{"almost the signature", preface.ProxySignature[:11] + "\r", "does not begin with a PROXY header"},
 		{"version 1", "PROXY TCP4 192.0.2.1 198.51.100.2 1234 443\r\n", "version 1"},
 		{"version 3", proxyBytes(0x31, 0x11, v4Addresses), "version 3"},
 		{"command 2", proxyBytes(0x22, 0x11, v4Addresses), "command 2"},
 		{"no addresses", proxyBytes(0x21, 0x11, ""), "has 0 bytes for addresses that take 12"},
 		{"half an address", proxyBytes(0x21, 0x11, v4Addresses[:11]), "has 11 bytes"},
 		{"IPv4 sold as IPv6", proxyBytes(0x21, 0x21, v4Addresses), "take 36"},
-		{"too long", proxyBytes(0x21, 0x11, v4Addresses+strings.Repeat("x", maxProxyHeader-16-12+1)), "the limit is 4096"},
+		{"too long", proxyBytes(0x21, 0x11, v4Addresses+strings.Repeat("x", preface.MaxProxyHeader-16-12+1)), "the limit is 4096"},
 		{"longest", proxyBytes(0x21, 0x11, strings.Repeat("x", 0xffff)), "65551 bytes long"},
 		{"cut in the signature", good[:3], "left in the middle"},
 		{"cut in the addresses", good[:20], "left in the middle"},
@@ -163,7 +164,7 @@ func TestProxyV2ListenerSilentClients(t *testing.T) {
 		for range 20 {
 			dial("")
 			conntest.Accept(t, l)
-			dial(proxySignature[:7])
+			dial(preface.ProxySignature[:7])
 			conntest.Accept(t, l)
 		}
 		dial(proxyBytes(0x21, 0x11, v4Addresses) + "hello")
@@ -171,7 +172,7 @@ func TestProxyV2ListenerSilentClients(t *testing.T) {
 		conntest.WantRead(t, conn, "hello")
 
 		l.timeout = time.Millisecond
-		for _, sent := range []string{"", proxySignature[:7], proxyBytes(0x21, 0x11, v4Addresses)[:20]} {
+		for _, sent := range []string{"", preface.ProxySignature[:7], proxyBytes(0x21, 0x11, v4Addresses)[:20]} {
 			peer := dial(sent)
 			conn := conntest.Accept(t, l)
 			_, err := conn.Read(make([]byte, 1))
@@ -255,7 +256,7 @@ func TestProxyV2ListenerClose(t *testing.T) {
 		_, err := accepted.Read(make([]byte, 1))
 		read <- err
 	}()
-	conntest.Write(t, conn, proxySignature[:1])
+	conntest.Write(t, conn, preface.ProxySignature[:1])
 	if err := accepted.Close(); err != nil {
 		t.Error(err)
 	}
@@ -318,7 +319,7 @@ func (readerConn) RemoteAddr() net.Addr              { return nil }
 // end, and how the bytes are cut up makes no difference.
 func FuzzProxyV2(f *testing.F) {
 	for _, s := range []string{
-		"", "x", proxySignature, "PROXY TCP4", proxyBytes(0x21, 0x11, v4Addresses) + "stream", proxyBytes(0x21, 0x21, v6Addresses+noopTLV),
+		"", "x", preface.ProxySignature, "PROXY TCP4", proxyBytes(0x21, 0x11, v4Addresses) + "stream", proxyBytes(0x21, 0x21, v6Addresses+noopTLV),
 		proxyBytes(0x20, 0, ""), proxyBytes(0x21, 0x31, "short"), proxyBytes(0x21, 0x11, strings.Repeat("x", 5000)), proxyBytes(0x21, 0x11, v4Addresses)[:27],
 	} {
 		f.Add([]byte(s))
@@ -340,12 +341,12 @@ func FuzzProxyV2(f *testing.F) {
 		}
 		whole := bytes.NewReader(in)
 		client, stream, err := read(whole)
-		if consumed := len(in) - whole.Len(); err != nil && consumed > maxProxyHeader {
+		if consumed := len(in) - whole.Len(); err != nil && consumed > preface.MaxProxyHeader {
 			t.Fatalf("read %d bytes", consumed)
 		}
 		if err == nil && len(in) > 0 {
 			header := in[:len(in)-len(stream)]
-			if !bytes.HasSuffix(in, stream) || len(header) != proxyFixed+int(binary.BigEndian.Uint16(header[14:])) {
+			if !bytes.HasSuffix(in, stream) || len(header) != preface.ProxyFixed+int(binary.BigEndian.Uint16(header[14:])) {
 				t.Fatalf("stream %q of %q", stream, in)
 			}
 		}

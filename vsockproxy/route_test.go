@@ -21,6 +21,8 @@ import (
 	"github.com/mdlayher/vsock"
 
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/conntest"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/preface"
+	"github.com/keyvouch/keyvouch/vsockproxy/internal/preface/prefacetest"
 	"github.com/keyvouch/keyvouch/vsockproxy/internal/rules"
 )
 
@@ -150,7 +152,7 @@ func eachRoute(t *testing.T, test func(t *testing.T, begin func(t *testing.T, p 
 			test(t, func(t *testing.T, p *Proxy, far func(conntest.Duplex)) *routed {
 				p.Route = ServerName(1)
 				r, _ := toOrigin(tr, p, far)(t)
-				hello := realHello(t, &tls.Config{ServerName: "name.example"})
+				hello := prefacetest.RealHello(t, &tls.Config{ServerName: "name.example"})
 				return &routed{running: r, preface: hello, dial: func(t *testing.T) conntest.Duplex {
 					conn := r.plainDial(t)
 					conntest.Write(t, conn, string(hello))
@@ -413,17 +415,17 @@ func TestServerNameRefusals(t *testing.T) {
 			Allow:    mustAllow(t, "name.example:"+portOf(t, target), target),
 			Resolver: fakeDNS{"name.example": {"127.0.0.1"}},
 		})
-		for _, test := range clientHelloRefusals(t) {
-			t.Run(test.name, func(t *testing.T) {
+		for _, test := range prefacetest.HelloRefusals(t) {
+			t.Run(test.Name, func(t *testing.T) {
 				conn := r.plainDial(t)
-				_, _ = conn.Write(test.wire) // may fail when it is too long to be read
+				_, _ = conn.Write(test.Wire) // may fail when it is too long to be read
 				_ = conn.CloseWrite()
 				if answer, _ := io.ReadAll(conn); len(answer) != 0 {
 					t.Errorf("answered with %q", answer)
 				}
-				line := r.log.wantEnd(t, string(test.reason))
-				if text, _ := line["error"].(string); !strings.Contains(text, test.says) {
-					t.Errorf("log line %v does not say %q", line, test.says)
+				line := r.log.wantEnd(t, string(prefaceReasons[test.Kind]))
+				if text, _ := line["error"].(string); !strings.Contains(text, test.Says) {
+					t.Errorf("log line %v does not say %q", line, test.Says)
 				}
 			})
 		}
@@ -442,8 +444,8 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		send   []byte
 		answer string
 	}{
-		"Connect":    {Connect(), []byte("CONNECT name.example:443 HTTP/1.1\r\nA: " + strings.Repeat("b", maxConnectRequest/2)), "HTTP/1.1 408 timeout: "},
-		"ServerName": {ServerName(443), inRecords(madeHello(extension(21, make([]byte, 4000)), sni("name.example")), 100)[:4000], ""},
+		"Connect":    {Connect(), []byte("CONNECT name.example:443 HTTP/1.1\r\nA: " + strings.Repeat("b", preface.MaxConnectRequest/2)), "HTTP/1.1 408 timeout: "},
+		"ServerName": {ServerName(443), prefacetest.InRecords(prefacetest.MadeHello(prefacetest.Extension(21, make([]byte, 4000)), prefacetest.SNI("name.example")), 100)[:4000], ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachTransport(t, func(t *testing.T, tr transport) {
@@ -645,7 +647,7 @@ func TestHandshakePanicsAreContained(t *testing.T) {
 				}
 				opening := "CONNECT " + name + " HTTP/1.1\r\n\r\n"
 				if route != Connect() {
-					opening = string(inRecords(madeHello(sni("name.example")), 100))
+					opening = string(prefacetest.InRecords(prefacetest.MadeHello(prefacetest.SNI("name.example")), 100))
 				}
 				conn := r.plainDial(t)
 				_, _ = io.WriteString(conn, opening)
@@ -745,7 +747,7 @@ func TestProxyHeader(t *testing.T) {
 		"none":  {nil, nil, unknown},
 		"empty": {(*net.TCPAddr)(nil), &net.TCPAddr{}, unknown},
 	} {
-		if got := string(proxyHeader(addressed{nil, test.from, test.to})); got != test.want {
+		if got := string(preface.FormatProxyHeader(ipAddress(test.from), ipAddress(test.to))); got != test.want {
 			t.Errorf("%s: % x\nwant % x", name, got, test.want)
 		}
 	}

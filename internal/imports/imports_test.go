@@ -29,6 +29,7 @@ var testSupport = []string{
 	module + "/internal/programtest",
 	module + "/internal/testkeys",
 	module + "/vsockproxy/internal/conntest",
+	module + "/vsockproxy/internal/preface/prefacetest",
 	module + "/internal/testkeys/generate",
 	module + "/internal/e2e",
 	module + "/internal/e2e/guest",

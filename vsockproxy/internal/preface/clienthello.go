@@ -1,4 +1,4 @@
-package vsockproxy
+package preface
 
 import (
 	"errors"
@@ -24,12 +24,12 @@ const (
 	nameTypeHost = 0
 )
 
-// readClientHello reads a ClientHello and no byte beyond the record that it ends
+// ReadClientHello reads a ClientHello and no byte beyond the record that it ends
 // in. It returns every byte that it has read and the server's name, in lower
 // case. The message may be spread over any number of records.
 //
-// Errors about what the client sent are *Error; others are r's.
-func readClientHello(r io.Reader) (wire []byte, name string, err error) {
+// Errors about what the client sent are [*Error]. Others are r's.
+func ReadClientHello(r io.Reader) (wire []byte, name string, err error) {
 	var message []byte
 	for {
 		fragment, err := readRecord(r, &wire)
@@ -38,14 +38,14 @@ func readClientHello(r io.Reader) (wire []byte, name string, err error) {
 		}
 		message = append(message, fragment...)
 		if message[0] != messageClientHello {
-			return nil, "", malformed(ReasonInvalidClientHello, "the first handshake message has type %d, not ClientHello (1)", message[0])
+			return nil, "", refuse(ClientHello, "the first handshake message has type %d, not ClientHello (1)", message[0])
 		}
 		if len(message) < messageHeaderLength {
 			continue
 		}
 		length := int(message[1])<<16 | int(message[2])<<8 | int(message[3])
-		if length > maxClientHello {
-			return nil, "", malformed(ReasonInvalidClientHello, "the ClientHello announces %d bytes; the limit is %d", length, maxClientHello)
+		if length > MaxClientHello {
+			return nil, "", refuse(ClientHello, "the ClientHello announces %d bytes; the limit is %d", length, MaxClientHello)
 		}
 		if body := message[messageHeaderLength:]; len(body) >= length {
 			name, err = serverName(body[:length])
@@ -67,11 +67,11 @@ func readRecord(r io.Reader, wire *[]byte) ([]byte, error) {
 	kind, major, length := header[0], header[1], int(header[3])<<8|int(header[4])
 	switch {
 	case string(header) == "CONNE":
-		return nil, malformed(ReasonInvalidClientHello, "the client sent an HTTP CONNECT; on a server name route the client speaks TLS at once (leave Dialer.Connect unset)")
+		return nil, refuse(ClientHello, "the client sent an HTTP CONNECT; on a server name route the client speaks TLS at once (leave Dialer.Connect unset)")
 	case kind != recordHandshake || major != 3:
-		return nil, malformed(ReasonInvalidClientHello, "the client does not speak TLS: a record begins with % x", header[:3])
+		return nil, refuse(ClientHello, "the client does not speak TLS: a record begins with % x", header[:3])
 	case length == 0 || length > maxRecordLength:
-		return nil, malformed(ReasonInvalidClientHello, "a TLS record of %d bytes; the limits are 1 and %d", length, maxRecordLength)
+		return nil, refuse(ClientHello, "a TLS record of %d bytes; the limits are 1 and %d", length, maxRecordLength)
 	}
 	return readMore(r, wire, length)
 }
@@ -79,16 +79,16 @@ func readRecord(r io.Reader, wire *[]byte) ([]byte, error) {
 // readMore reads exactly n bytes to the end of wire and returns them.
 func readMore(r io.Reader, wire *[]byte, n int) ([]byte, error) {
 	had := len(*wire)
-	if had+n > maxClientHello {
-		return nil, malformed(ReasonInvalidClientHello, "the ClientHello takes more than %d bytes", maxClientHello)
+	if had+n > MaxClientHello {
+		return nil, refuse(ClientHello, "the ClientHello takes more than %d bytes", MaxClientHello)
 	}
 	*wire = slices.Grow(*wire, n)[:had+n]
 	_, err := io.ReadFull(r, (*wire)[had:])
 	switch {
 	case errors.Is(err, io.EOF) && had == 0:
-		return nil, malformed(ReasonInvalidClientHello, "the client left without a word")
+		return nil, refuse(ClientHello, "the client left without a word")
 	case endsEarly(err):
-		return nil, malformed(ReasonInvalidClientHello, "the client left in the middle of its ClientHello")
+		return nil, refuse(ClientHello, "the client left in the middle of its ClientHello")
 	}
 	return (*wire)[had:], err
 }
@@ -133,19 +133,19 @@ func serverName(body []byte) (string, error) {
 	}
 	extensions := fields{rest: hello.vector(2)}
 	if hello.short || len(hello.rest) > 0 {
-		return "", malformed(ReasonInvalidClientHello, "the fields of the ClientHello do not fill it exactly")
+		return "", refuse(ClientHello, "the fields of the ClientHello do not fill it exactly")
 	}
 	var list []byte
 	var found, encrypted bool
 	for len(extensions.rest) > 0 {
 		kind, data := extensions.number(2), extensions.vector(2)
 		if extensions.short {
-			return "", malformed(ReasonInvalidClientHello, "an extension of the ClientHello is cut off")
+			return "", refuse(ClientHello, "an extension of the ClientHello is cut off")
 		}
 		switch kind {
 		case extensionServerName:
 			if found {
-				return "", malformed(ReasonInvalidClientHello, "the ClientHello has two server_name extensions")
+				return "", refuse(ClientHello, "the ClientHello has two server_name extensions")
 			}
 			list, found = data, true
 		case extensionECH:
@@ -154,7 +154,7 @@ func serverName(body []byte) (string, error) {
 	}
 	switch {
 	case encrypted:
-		return "", malformed(ReasonEncryptedHello, "the ClientHello is encrypted, and the name that can be seen is not the server's; switch ECH off in the client, or use a Connect route")
+		return "", refuse(EncryptedHello, "the ClientHello is encrypted, and the name that can be seen is not the server's; switch ECH off in the client, or use a Connect route")
 	case !found:
 		return "", noServerName()
 	}
@@ -162,7 +162,7 @@ func serverName(body []byte) (string, error) {
 }
 
 func noServerName() error {
-	return malformed(ReasonNoServerName, "the ClientHello has no server_name; set the server's name in the client (clients leave it out for IP addresses), or use another route")
+	return refuse(NoServerName, "the ClientHello has no server_name; set the server's name in the client (clients leave it out for IP addresses), or use another route")
 }
 
 // nameInList reads the data of a server_name extension.
@@ -172,11 +172,11 @@ func nameInList(data []byte) (string, error) {
 	kind, name := list.number(1), list.vector(2)
 	switch {
 	case extension.short || len(extension.rest) > 0 || list.short || len(list.rest) > 0:
-		return "", malformed(ReasonInvalidServerName, "the server_name extension does not hold exactly one name")
+		return "", refuse(ServerName, "the server_name extension does not hold exactly one name")
 	case kind != nameTypeHost:
-		return "", malformed(ReasonInvalidServerName, "the server_name has type %d, not host_name (0)", kind)
+		return "", refuse(ServerName, "the server_name has type %d, not host_name (0)", kind)
 	case len(name) > rules.MaxHostLength:
-		return "", malformed(ReasonInvalidServerName, "the server name is %d bytes long; the limit is %d", len(name), rules.MaxHostLength)
+		return "", refuse(ServerName, "the server name is %d bytes long; the limit is %d", len(name), rules.MaxHostLength)
 	}
 	return checkServerName(string(name))
 }
@@ -186,17 +186,17 @@ func nameInList(data []byte) (string, error) {
 func checkServerName(name string) (string, error) {
 	// Before case is folded: outside ASCII there are letters that fold into it.
 	if !rules.IsPrintableASCII(name) {
-		return "", malformed(ReasonInvalidServerName, "the server name %+q has bytes that are not printable ASCII", name)
+		return "", refuse(ServerName, "the server name %+q has bytes that are not printable ASCII", name)
 	}
 	if _, err := netip.ParseAddr(name); err == nil {
-		return "", malformed(ReasonInvalidServerName, "the server name %q is an IP address; a ClientHello names hosts only", name)
+		return "", refuse(ServerName, "the server name %q is an IP address; a ClientHello names hosts only", name)
 	}
 	if strings.HasSuffix(name, ".") {
-		return "", malformed(ReasonInvalidServerName, "the server name %q ends with a dot", name)
+		return "", refuse(ServerName, "the server name %q ends with a dot", name)
 	}
 	normal, _, err := rules.ParseHost(name)
 	if err != nil {
-		return "", malformed(ReasonInvalidServerName, "the server name %q: %v", name, err)
+		return "", refuse(ServerName, "the server name %q: %v", name, err)
 	}
 	return normal, nil
 }
