@@ -13,7 +13,7 @@ import (
 
 // The files that the manual shows have no mistake.
 func TestManual(t *testing.T) {
-	source, err := os.ReadFile("main.go")
+	source, err := os.ReadFile("doc.go")
 	if err != nil {
 		t.Fatal(err)
 	}
