@@ -117,9 +117,6 @@ func (c *config) build(ctx context.Context) (*images, error) {
 		return nil, err
 	}
 	applications.file("vsockproxy/run", 0o644, []byte(pattern))
-	if err := applications.tree("vsockproxy/testdata", os.DirFS(filepath.Join(folder, "testdata"))); err != nil {
-		return nil, err
-	}
 	for n, d := range []*disk{boot, applications} {
 		if i.ramdisks[n], err = d.close(); err != nil {
 			return nil, err
