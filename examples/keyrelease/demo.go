@@ -138,28 +138,3 @@ func seal(ctx context.Context, server *kmstest.Server, key string, secret []byte
 	}
 	return out.CiphertextBlob, nil
 }
-
-// startEnclave boots the software NSM of the enclave that the parent chose to
-// start.
-func startEnclave(attack attack, image []byte, pki *nsmtest.PKI) (*nsmtest.NSM, error) {
-	options := nsmtest.Options{Image: image, PKI: pki}
-	switch attack.name {
-	case "image":
-		options.Image = bytes.Clone(image)
-		options.Image[len(image)/2] ^= 1
-	case "debug":
-		options.Debug = true
-	case "root":
-		options.PKI = nil // a new one
-	}
-	return nsmtest.New(options)
-}
-
-// mustBeRefused makes an attack that succeeded an error: one that nobody
-// refused, or that ended with the secret in the wrong hands although some did.
-func mustBeRefused(r *report) error {
-	if r.SHA256 != "" || len(r.Refusals) == 0 {
-		return fmt.Errorf("the attack %q was NOT refused", r.Tamper)
-	}
-	return nil
-}

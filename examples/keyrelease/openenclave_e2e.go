@@ -25,7 +25,7 @@ func openEnclave(ctx context.Context, r *report) (*nsm.Session, roots, error) {
 	}
 	authorities := x509.NewCertPool()
 	if !authorities.AppendCertsFromPEM(world.RootCAs) {
-		return nil, roots{}, errors.New("the host's certificate for KMS's stand-in can't be read")
+		return nil, roots{}, errors.New("the host's certificate for KMS's stand-in cannot be read")
 	}
 	device, err := e2e.OpenSigningDevice()
 	if err != nil {

@@ -30,11 +30,11 @@ func showWhatProxySaw(r *report, tap *wiretap, secret []byte) error {
 	}
 	r.step("parent", "looked at all that passed its proxy",
 		fact{"bytes", fmt.Sprintf("%d from the enclave, %d to it, on %d connection(s)", size[0], size[1], len(fromEnclave))},
-		fact{"content", fmt.Sprintf("%d TLS records and nothing else; the secret isn't among them in the clear", records)})
+		fact{"content", fmt.Sprintf("%d TLS records and nothing else; the secret is not among them in the clear", records)})
 	return nil
 }
 
-// countTLSRecords fails if the stream is anything but TLS records (RFC 8446
+// countTLSRecords fails if the stream is anything but TLS records (RFC 8446,
 // section 5.1: type, version, length, fragment).
 func countTLSRecords(stream []byte) (int, error) {
 	const headerSize = 5
@@ -42,7 +42,7 @@ func countTLSRecords(stream []byte) (int, error) {
 	count := 0
 	for len(stream) > 0 {
 		if len(stream) < headerSize || !slices.Contains(types, stream[0]) || stream[1] != 3 {
-			return 0, errors.New("something that isn't TLS passed the proxy")
+			return 0, errors.New("something that is not TLS passed the proxy")
 		}
 		size := headerSize + int(binary.BigEndian.Uint16(stream[3:]))
 		// The last record may have been cut off by the end of the connection.

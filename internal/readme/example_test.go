@@ -39,7 +39,7 @@ func Example_enclave() {
 	dialer := vsockproxy.Dialer{Endpoint: vsockproxy.Vsock(vsockproxy.ParentCID, 8000)}
 	client, err := kmsclient.New(ctx, cfg, session, kmsclient.Options{
 		KeyIDs: []string{keyARN},   // answers about any other key are refused
-		Dial:   dialer.DialContext, // through the parent, which can't read along
+		Dial:   dialer.DialContext, // through the parent, which cannot read along
 	})
 	check(err)
 	out, err := client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: sealed})

@@ -42,7 +42,7 @@ func main() {
 // on this way there is none.
 func explain(err error) error {
 	var dial *vsockproxy.Error
-	if !errors.As(err, &dial) || dial.Op != "dial" {
+	if !errors.As(err, &dial) {
 		return err
 	}
 	switch dial.Reason {

@@ -18,8 +18,6 @@ package main
 
 import (
 	"bytes"
-	"debug/elf"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -58,8 +56,8 @@ func main() {
 	flag.StringVar(&in.config, "config", "", "its configuration `file`")
 	flag.Func("signing-key", "sign the image with the private key in this PEM `file`: ECDSA on P-256, P-384 or P-521, not encrypted", setFile(&in.signingKey))
 	flag.Func("signing-certificate", "the PEM `file` with that key's certificate, of which PCR8 is made", setFile(&in.signingCertificate))
-	flag.StringVar(&in.name, "name", "enclave", "the image's `name`, which isn't measured")
-	flag.StringVar(&in.version, "version", "1", "the image's `version`, which isn't measured")
+	flag.StringVar(&in.name, "name", "enclave", "the image's `name`, which is not measured")
+	flag.StringVar(&in.version, "version", "1", "the image's `version`, which is not measured")
 	flag.StringVar(&in.output, "o", "", "the image `file` to write")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -162,43 +160,6 @@ func printMeasurements(w io.Writer, image *eif.Image) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(map[string]any{"Measurements": measurements})
-}
-
-// checkKernel refuses what the hypervisor could not start as a kernel, by the setup
-// header that a bzImage has (the kernel's Documentation/arch/x86/boot.rst).
-func checkKernel(kernel []byte) error {
-	const (
-		bootFlag, magic, version, loadFlags, xLoadFlags = 0x1fe, 0x202, 0x206, 0x211, 0x236
-		headerEnd                                       = 0x238
-
-		loadedHigh  = 1 // of loadFlags: a bzImage, not the zImage of old
-		entry64     = 1 // of xLoadFlags, since version 2.12: it is for x86-64
-		version2_12 = 0x20c
-	)
-	if len(kernel) < headerEnd ||
-		binary.LittleEndian.Uint16(kernel[bootFlag:]) != 0xaa55 || string(kernel[magic:magic+4]) != "HdrS" ||
-		kernel[loadFlags]&loadedHigh == 0 ||
-		binary.LittleEndian.Uint16(kernel[version:]) < version2_12 || kernel[xLoadFlags]&entry64 == 0 {
-		return errors.New("is no bzImage of x86-64; /usr/share/nitro_enclaves/blobs/bzImage is one")
-	}
-	return nil
-}
-
-// checkProgram refuses what an enclave could not start: nobody would see why.
-func checkProgram(program []byte) error {
-	f, err := elf.NewFile(bytes.NewReader(program))
-	if err != nil {
-		return fmt.Errorf("is no program for Linux; build it with GOOS=linux GOARCH=amd64: %w", err)
-	}
-	if f.Machine != elf.EM_X86_64 {
-		return fmt.Errorf("is for %v; build it with GOARCH=amd64", f.Machine)
-	}
-	for _, part := range f.Progs {
-		if part.Type == elf.PT_INTERP {
-			return errors.New("needs shared libraries, which aren't in the image; build it with CGO_ENABLED=0")
-		}
-	}
-	return nil
 }
 
 func bootDisk(modules []string) ([]byte, error) {

@@ -61,15 +61,15 @@ func TestBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(image.PCRs, expected.PCRs); diff != "" {
-		t.Errorf("what is printed (+) isn't what the image has (-):\n%s", diff)
+		t.Errorf("what is printed (+) is not what the image has (-):\n%s", diff)
 	}
 
 	in.output = filepath.Join(dir, "old.eif")
 	put("old.eif", "an older image")
 	for name, bad := range map[string]func(*inputs){
-		"a configuration that can't work": func(in *inputs) { in.config = put("bad.json", `{"region": "eu-central-1"}`) },
-		"a program of another system":     func(in *inputs) { in.program = put("bad", "MZ") },
-		"one of another processor":        func(in *inputs) { in.program = put("bad", string(program(elf.EM_AARCH64, nil))) },
+		"a configuration that cannot work": func(in *inputs) { in.config = put("bad.json", `{"region": "eu-central-1"}`) },
+		"a program of another system":      func(in *inputs) { in.program = put("bad", "MZ") },
+		"one of another processor":         func(in *inputs) { in.program = put("bad", string(program(elf.EM_AARCH64, nil))) },
 		"one with shared libraries": func(in *inputs) {
 			in.program = put("bad", string(program(elf.EM_X86_64, &elf.Prog64{Type: uint32(elf.PT_INTERP)})))
 		},
@@ -88,12 +88,12 @@ func TestBuild(t *testing.T) {
 	}
 	// So does one whose measurements nobody gets.
 	if err := build(in, failing{}); !errors.Is(err, errFailing) {
-		t.Errorf("the output that can't be written: %v", err)
+		t.Errorf("the output that cannot be written: %v", err)
 	}
 	wantFile(t, in.output, "an older image")
 	in.output = filepath.Join(dir, "none.eif")
 	if err := build(in, failing{}); !errors.Is(err, errFailing) {
-		t.Errorf("the output that can't be written: %v", err)
+		t.Errorf("the output that cannot be written: %v", err)
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "*.eif*")); err != nil || len(left) != 2 {
 		t.Errorf("left are %q, %v", left, err)

@@ -47,7 +47,7 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// What isn't a file of its own, such as /dev/null, must not become one.
+// What is not a file of its own, such as /dev/null, must not become one.
 func TestReplaceOnUnix(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("links and file modes are of Unix")

@@ -155,7 +155,7 @@ func mac(w http.ResponseWriter, r *http.Request, secret []byte) {
 		return
 	}
 	if err != nil {
-		http.Error(w, "the body can't be read", http.StatusBadRequest)
+		http.Error(w, "the body cannot be read", http.StatusBadRequest)
 		return
 	}
 	h := hmac.New(sha256.New, secret)

@@ -30,7 +30,10 @@ import (
 	"github.com/keyvouch/keyvouch/nsm"
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
 	"github.com/keyvouch/keyvouch/vsockproxy"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const secret = "32 bytes that only KMS gives out"
 
