@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -182,22 +181,6 @@ func (d *disk) keep(err error) {
 
 func (d *disk) file(name string, perm fs.FileMode, content []byte) {
 	d.keep(d.w.File(name, perm, content))
-}
-
-// tree adds a folder with all that is in it.
-func (d *disk) tree(to string, from fs.FS) error {
-	return fs.WalkDir(from, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if entry.IsDir() {
-			d.keep(d.w.Directory(path.Join(to, name)))
-			return nil
-		}
-		content, err := fs.ReadFile(from, name)
-		d.file(path.Join(to, name), 0o644, content)
-		return err
-	})
 }
 
 func (d *disk) close() ([]byte, error) {
