@@ -89,7 +89,6 @@ func brittle(t *testing.T, tr transport, where string, p *Proxy) (r *running, co
 
 // What drain and idle timeouts do to a connection may panic in it.
 func TestPanicsOfCutsAreContained(t *testing.T) {
-	t.Parallel()
 	eachTransport(t, func(t *testing.T, tr transport) {
 		for _, where := range []string{"SetLinger", "Close", "CloseWrite", "SetDeadline"} {
 			t.Run(where, func(t *testing.T) {

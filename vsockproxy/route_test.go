@@ -590,7 +590,6 @@ func TestMaxConnsPerCIDOverVsock(t *testing.T) {
 
 // A connection that is never idle ends all the same.
 func TestMaxLifetime(t *testing.T) {
-	t.Parallel()
 	eachRoute(t, func(t *testing.T, begin func(*testing.T, *Proxy, func(conntest.Duplex)) *routed) {
 		gone := make(chan error, 1)
 		r := begin(t, &Proxy{MaxLifetime: 20 * time.Millisecond}, func(conn conntest.Duplex) {
