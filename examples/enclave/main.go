@@ -1,9 +1,10 @@
-// Enclave is a whole application for a Nitro Enclave, to copy: started as process 1 of
-// an image of its own, or by the init of nitro-cli's images, it does the boot duties,
-// has its secret released by KMS and serves attested HTTPS. README.md in this folder
-// shows how to build, deploy and call it; the package service is what it does.
+// Enclave is a whole application for a Nitro Enclave, to copy. It does the boot duties,
+// gets its secret from KMS and serves attested HTTPS. Without the secret it does not
+// serve. It runs as process 1 of an image of its own, or under the init of nitro-cli's
+// images. README.md in this folder shows how to build, deploy and call it; package
+// service is the application.
 //
-// It takes no arguments: /config.json is part of the image, so that the PCRs have it.
+// It takes no arguments: /config.json is part of the image, so the PCRs cover it.
 package main
 
 import (
@@ -25,8 +26,8 @@ import (
 const configFile = "/config.json"
 
 func main() {
-	// The console, which only an enclave in debug mode has. The secret never goes
-	// there, nor do requests.
+	// Standard output is the console, which exists only in debug mode. Neither the
+	// secret nor requests are written to it.
 	logger := slog.New(slog.NewTextHandler(os.Stdout, nil))
 	err := run(logger)
 	if err != nil {
@@ -83,7 +84,7 @@ func readConfig() (service.Config, error) {
 	return service.ReadConfig(f)
 }
 
-// logMeasurement shows what KMS's key policy will be compared with.
+// logMeasurement logs the PCRs that KMS compares with the key policy.
 func logMeasurement(ctx context.Context, logger *slog.Logger, session *nsm.Session) error {
 	for index := range 3 {
 		pcr, err := session.DescribePCR(ctx, index)
@@ -95,8 +96,8 @@ func logMeasurement(ctx context.Context, logger *slog.Logger, session *nsm.Sessi
 	return nil
 }
 
-// keepTime sets the clock to the hypervisor's now and then, since an enclave's
-// drifts and certificates and signatures go by it.
+// keepTime sets the clock to the hypervisor's every hour: an enclave's clock drifts, and
+// certificates and signatures depend on it.
 func keepTime(ctx context.Context, logger *slog.Logger) {
 	for {
 		select {

@@ -8,12 +8,12 @@ import (
 	"github.com/keyvouch/keyvouch/nsm/nsmtest"
 )
 
-// attack is one thing that a hostile parent does in the embedded run.
+// attack is an attack of a hostile parent in the embedded run.
 type attack struct {
 	name string
 	does string
-	// stopsAtVerifier is set if only the relying party is attacked: KMS would
-	// have no objection.
+	// stopsAtVerifier is set if the attack is on the relying party alone. KMS would not
+	// refuse it.
 	stopsAtVerifier bool
 }
 
@@ -42,8 +42,7 @@ func attackNamed(name string) attack {
 	return attacks[i]
 }
 
-// startEnclave boots the software NSM of the enclave that the parent chose to
-// start.
+// startEnclave starts the software NSM of the enclave that the parent chose.
 func startEnclave(attack attack, image []byte, pki *nsmtest.PKI) (*nsmtest.NSM, error) {
 	options := nsmtest.Options{Image: image, PKI: pki}
 	switch attack.name {
@@ -58,8 +57,8 @@ func startEnclave(attack attack, image []byte, pki *nsmtest.PKI) (*nsmtest.NSM, 
 	return nsmtest.New(options)
 }
 
-// mustBeRefused makes an attack that succeeded an error: one that nobody
-// refused, or that ended with the secret in the wrong hands although some did.
+// mustBeRefused returns an error if the attack succeeded: if nobody refused it, or if the
+// secret was released all the same.
 func mustBeRefused(r *report) error {
 	if r.SHA256 != "" || len(r.Refusals) == 0 {
 		return fmt.Errorf("the attack %q was NOT refused", r.Tamper)

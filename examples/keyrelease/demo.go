@@ -26,7 +26,7 @@ func demonstrate(ctx context.Context, r *report, tamper string) error {
 	attack := attackNamed(tamper)
 	r.printf("An attested key release on this machine; NSM, parent and KMS are stand-ins.\n\n")
 
-	// The owner knows which image is to have the secret: this very program.
+	// The owner names the image that may have the secret: this program.
 	image, err := ownImage()
 	if err != nil {
 		return err
@@ -35,7 +35,7 @@ func demonstrate(ctx context.Context, r *report, tamper string) error {
 	expected := attestation.Measurement{Name: "this program", PCRs: map[int]attestation.PCR{0: pcr0, 1: pcr1, 2: pcr2}}
 	r.step("owner", fmt.Sprintf("built and measured the image, %d bytes", len(image)), pcrFacts(expected.PCRs)...)
 
-	// What AWS is in reality: a root that certifies NSMs, and KMS.
+	// In reality these are AWS's: the root that certifies NSMs, and KMS.
 	pki, err := nsmtest.NewPKI(nsmtest.PKIOptions{})
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func demonstrate(ctx context.Context, r *report, tamper string) error {
 
 	target := server
 	if attack.name == "proxy" {
-		// With KMS's name in its certificate, but from an authority of its own.
+		// Its certificate has KMS's name, but comes from another authority.
 		target, err = kmstest.NewServer(kmstest.Options{AttestationRoot: pki.Root(), Region: region})
 		if err != nil {
 			return err
@@ -112,15 +112,15 @@ func demonstrate(ctx context.Context, r *report, tamper string) error {
 	if attack.name != "" {
 		return mustBeRefused(r)
 	}
-	// Without an attack a refusal is what the report says; a release must be
-	// of the secret.
+	// Without an attack, the report has any refusal. What is released must be the
+	// secret.
 	if r.SHA256 != "" && !bytes.Equal(released, secret) {
 		return errors.New("what was released is not the secret")
 	}
 	return nil
 }
 
-// ownImage reads this program's executable, which stands for the image.
+// ownImage reads this program's executable, which plays the image.
 func ownImage() ([]byte, error) {
 	path, err := os.Executable()
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy"
 )
 
-// What the enclave itself does: the same code whether NSM, parent and KMS are
-// real or not.
+// This file is the enclave's part. The code is the same with a real NSM, parent and KMS and
+// with stand-ins.
 
 // ownPCRs reads PCR0, 1 and 2 from the NSM.
 func ownPCRs(ctx context.Context, session *nsm.Session) (map[int]attestation.PCR, error) {
@@ -65,8 +65,8 @@ type releaseRequest struct {
 	roots      *x509.CertPool // nil in a real enclave: Amazon's
 }
 
-// release has KMS decrypt the secret for this enclave. A refusal goes into the
-// report and gives neither a secret nor an error.
+// release has KMS decrypt the secret for this enclave. After a refusal, which goes into the
+// report, it returns neither a secret nor an error.
 func release(ctx context.Context, r *report, session *nsm.Session, req releaseRequest) ([]byte, error) {
 	dialer := &vsockproxy.Dialer{Endpoint: req.proxy}
 	start := time.Now()
@@ -103,7 +103,7 @@ func release(ctx context.Context, r *report, session *nsm.Session, req releaseRe
 	return out.Plaintext, nil
 }
 
-// isRefusal tells a party that said no from one that could not be reached.
+// isRefusal tells a refusal from a party that could not be reached.
 func isRefusal(e *kmsclient.Error) bool {
 	if e.Reason == kmsclient.ReasonChannel {
 		var untrusted x509.UnknownAuthorityError
@@ -111,8 +111,8 @@ func isRefusal(e *kmsclient.Error) bool {
 		return errors.As(e, &untrusted) || errors.As(e, &wrongHost)
 	}
 	if e.Reason == kmsclient.ReasonKMS {
-		// How KMS judges the request or its document; throttling and its like
-		// are failures.
+		// These are KMS's judgements of the request or its document. Others, such as
+		// throttling, are failures.
 		var api smithy.APIError
 		return errors.As(e, &api) && slices.Contains([]string{"ValidationException", "IncorrectKeyException", "InvalidCiphertextException"}, api.ErrorCode())
 	}

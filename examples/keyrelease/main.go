@@ -1,19 +1,19 @@
-// Keyrelease runs an attested key release from end to end: an enclave gets an
-// attestation document, a relying party verifies it, and KMS releases a secret
-// to the enclave through a parent that sees only ciphertext.
+// Keyrelease runs an attested key release from end to end. An enclave gets an attestation
+// document, a relying party verifies it, and KMS releases a secret to the enclave. The
+// parent that forwards the connection sees only ciphertext.
 //
-// Without flags everything is embedded in this one process, with a software
-// NSM and a KMS stand-in, so that it runs anywhere:
+// Without flags everything runs in this one process, with a software NSM and a stand-in for
+// KMS, on any machine:
 //
 //	go run ./examples/keyrelease
 //	go run ./examples/keyrelease -tamper image
 //
-// In a real enclave the same release runs against the real NSM and KMS:
+// In a real enclave the same release uses the real NSM and KMS; README.md has the steps:
 //
 //	keyrelease -device /dev/nsm -proxy vsock://3:8000 -region eu-central-1 -key-id arn:aws:kms:… -ciphertext BASE64
 //
-// It exits with 0 if the secret was released, 3 if it was refused, 1 if
-// something failed and 2 if it was called wrongly.
+// It exits with 0 if the secret was released, 3 if it was refused, 1 after a failure and 2
+// after a wrong command line.
 package main
 
 import (
@@ -37,7 +37,7 @@ const (
 	exitRefused  = 3
 )
 
-// timeLimit ends a run that hangs, since an enclave has no one to press ^C.
+// timeLimit ends a run that hangs: in an enclave nobody can press ^C.
 const timeLimit = 2 * time.Minute
 
 type flags struct {

@@ -8,7 +8,7 @@ import (
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
-// openEnclave opens the NSM of this enclave, and says whom to trust.
+// openEnclave opens the NSM of this enclave and returns the roots to trust.
 func openEnclave(context.Context, *report) (*nsm.Session, roots, error) {
 	session, err := nsm.Open()
 	return session, roots{}, err

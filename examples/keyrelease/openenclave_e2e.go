@@ -11,9 +11,9 @@ import (
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
-// openEnclave is for the machine of the end-to-end test on a real kernel, where
-// nobody has AWS's keys: its host signs the documents, and is KMS. A program built
-// without the tag keyvouch_e2e has no way to trust anything but AWS.
+// openEnclave is for the machine of the end-to-end test on a real kernel. Nobody there has
+// AWS's keys, so the host signs the documents and plays KMS. A program built without the
+// tag keyvouch_e2e trusts nothing but AWS.
 func openEnclave(ctx context.Context, r *report) (*nsm.Session, roots, error) {
 	world, err := e2e.AskWorld(ctx)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy"
 )
 
-// parent is the embedded parent instance: a proxy on a hybrid vsock, whose
-// every byte is kept for inspection.
+// parent is the embedded parent instance: a proxy on a hybrid vsock that keeps every byte
+// for inspection.
 type parent struct {
 	endpoint vsockproxy.Endpoint
 	tap      *wiretap
@@ -47,8 +47,8 @@ func startProxy(ctx context.Context, endpoint vsockproxy.Endpoint, target string
 		return nil, err
 	}
 	p := &parent{endpoint: endpoint, tap: &wiretap{Listener: listener}}
-	// The SDK keeps its connection for a next call, which there is not: do not
-	// wait for it to end.
+	// The SDK keeps its connection for a next call. There is none, so do not wait for
+	// the connection to end.
 	proxy := &vsockproxy.Proxy{Route: vsockproxy.To(target), Allow: allow, DrainTimeout: time.Millisecond}
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
@@ -60,7 +60,7 @@ func startProxy(ctx context.Context, endpoint vsockproxy.Endpoint, target string
 	return p, nil
 }
 
-// wiretap keeps what crosses the connections that it accepts.
+// wiretap keeps the bytes that cross the connections it accepts.
 type wiretap struct {
 	net.Listener
 	mu    sync.Mutex
@@ -79,7 +79,7 @@ func (w *wiretap) Accept() (net.Conn, error) {
 	return tapped, nil
 }
 
-// maxTapped bounds what is kept of each direction of a connection.
+// maxTapped bounds the bytes kept of each direction of a connection.
 const maxTapped = 1 << 20
 
 type tappedConn struct {
@@ -114,7 +114,7 @@ func (c *tappedConn) keep(stream *[]byte, b []byte) {
 	*stream = append(*stream, b[:min(len(b), maxTapped-len(*stream))]...)
 }
 
-// streams returns what was kept, once the proxy has stopped.
+// streams returns the bytes kept. Call it after the proxy has stopped.
 func (w *wiretap) streams() (fromEnclave, toEnclave [][]byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

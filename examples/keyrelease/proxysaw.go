@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// showWhatProxySaw looks for the secret in all that the parent could read.
+// showWhatProxySaw searches for the secret in everything that the parent could read.
 func showWhatProxySaw(r *report, tap *wiretap, secret []byte) error {
 	fromEnclave, toEnclave := tap.streams()
 	records, size := 0, [2]int{}
@@ -34,8 +34,8 @@ func showWhatProxySaw(r *report, tap *wiretap, secret []byte) error {
 	return nil
 }
 
-// countTLSRecords fails if the stream is anything but TLS records (RFC 8446,
-// section 5.1: type, version, length, fragment).
+// countTLSRecords counts the TLS records of a stream (RFC 8446, section 5.1: type, version,
+// length, fragment). It refuses anything else.
 func countTLSRecords(stream []byte) (int, error) {
 	const headerSize = 5
 	types := []byte{20, 21, 22, 23} // change cipher spec, alert, handshake, application data

@@ -19,8 +19,8 @@ type realEnclave struct {
 	device, proxy, region, keyID, ciphertext string
 }
 
-// roots are what a run in a real enclave trusts: nil means AWS's Nitro root and
-// Amazon's authorities.
+// roots are the roots that a run in a real enclave trusts. The zero value means AWS's Nitro
+// root and Amazon's authorities.
 type roots struct {
 	attestation []*x509.Certificate
 	kms         *x509.CertPool
@@ -62,15 +62,15 @@ func (e *realEnclave) release(ctx context.Context, r *report) error {
 		return err
 	}
 
-	// A real relying party is elsewhere and has the PCRs from the build. That
-	// the enclave accepts itself only shows that it would pass.
+	// A real relying party is elsewhere and has the PCRs from the build. Here the enclave
+	// only shows that it would pass.
 	pcrs, err := ownPCRs(ctx, session)
 	if err != nil {
 		return err
 	}
 	trust := attestation.Policy{Measurements: []attestation.Measurement{{Name: "itself", PCRs: pcrs}}, Roots: roots.attestation}
 	if pcrs[0].IsZero() {
-		// NewVerifier refuses zero PCRs to expect, and Verify debug mode.
+		// NewVerifier refuses to expect zero PCRs. Verify then refuses debug mode.
 		trust = attestation.Policy{UnsafeAnyMeasurement: true, Roots: roots.attestation}
 	}
 	if err := relyingParty(ctx, r, session, trust, attack{}); err != nil {

@@ -16,8 +16,8 @@ import (
 
 func rootsOf(pki *nsmtest.PKI) []*x509.Certificate { return []*x509.Certificate{pki.Root()} }
 
-// relyingParty asks the enclave for a document and verifies it, as a customer
-// of the enclave would before sending it anything.
+// relyingParty asks the enclave for a document and verifies it, as a customer of the enclave
+// does before sending it anything.
 func relyingParty(ctx context.Context, r *report, session *nsm.Session, trust attestation.Policy, attack attack) error {
 	verifier, err := attestation.NewVerifier(trust)
 	if err != nil {

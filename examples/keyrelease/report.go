@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// report tells what happened, as text while it happens or as JSON at the end.
+// report records the run, as text while it happens or as JSON at the end.
 type report struct {
 	Result   string    `json:"result"`
 	Tamper   string    `json:"tamper,omitempty"`
@@ -25,7 +25,7 @@ const (
 	resultFailed   = "failed"
 )
 
-// step is what one of the parties did.
+// step is an action of one of the parties.
 type step struct {
 	Actor string `json:"actor"`
 	Did   string `json:"did"`
@@ -58,7 +58,7 @@ func (r *report) refused(by, reason, message string) {
 	r.printf("%-14s  %s\n", "", message)
 }
 
-// finish says how it ended.
+// finish sets the result.
 func (r *report) finish(err error) {
 	switch {
 	case err != nil:

@@ -1,10 +1,10 @@
-// Client talks to the enclave of this example: it has it attested, and then has a
-// message authenticated by the key that KMS released to it.
+// Client verifies the enclave of this example and has it authenticate a message with the
+// key that KMS released to it. It refuses any other image than the one measured.
 //
 //	client -measurement build.json -at vsock://16:5000 "a message"
 //
-// On the parent instance the enclave is at its context ID; from elsewhere, at the
-// TCP port that the parent forwards: tcp://parent:5000.
+// On the parent instance -at names the enclave's context ID. Elsewhere it names the TCP
+// port that the parent forwards: tcp://parent:5000.
 package main
 
 import (
@@ -37,9 +37,8 @@ func main() {
 	}
 }
 
-// explain adds what to look for to the error of an enclave that cannot be reached by
-// its context ID. The error itself asks after a proxy, as an enclave's dialer has to;
-// on this way there is none.
+// explain adds a hint to the error if an enclave cannot be reached by its context ID. The
+// error itself asks about a proxy, since enclaves dial one; here there is none.
 func explain(err error) error {
 	var dial *vsockproxy.Error
 	if !errors.As(err, &dial) {
@@ -51,7 +50,8 @@ func explain(err error) error {
 		return err
 	}
 	var cid, port uint32
-	// Below are the hypervisor, this machine, its host and an enclave's parent.
+	// Context IDs up to ParentCID are the hypervisor, this machine, its host and the
+	// parent of an enclave.
 	if _, bad := fmt.Sscanf(dial.Endpoint.String(), "vsock://%d:%d", &cid, &port); bad != nil || cid <= vsockproxy.ParentCID {
 		return err
 	}

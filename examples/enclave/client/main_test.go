@@ -40,7 +40,7 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// The errors of run keep their structure, which explain and callers go by.
+// The errors of run keep their structure: explain depends on it.
 func TestRunFails(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,10 +1,10 @@
-// Package cpio writes the archives that Linux unpacks as its first file system:
-// cpio in the form "newc", uncompressed (initramfs buffer format, in the kernel's
-// Documentation/driver-api/early-userspace). It makes the ram disks
-// of an enclave's image.
+// Package cpio writes the archives that Linux unpacks as its first file system: cpio in
+// the form "newc", uncompressed. It refuses names that the kernel would misread. The
+// format is described in the kernel's
+// Documentation/driver-api/early-userspace/buffer-format.rst.
 //
-// The same calls write the same bytes: no times, all files belong to root, and
-// inodes are counted. An image with the archive in it can thus be built again and
+// The same calls write the same bytes: there are no times, all files belong to root, and
+// inodes are counted. So the ram disks of an enclave's image can be built again and
 // measured the same.
 package cpio
 
@@ -21,24 +21,24 @@ const (
 	typeDirectory = 0o040000
 )
 
-// maxFileSize is what the eight hexadecimal digits of the header can say.
+// maxFileSize is the largest size that eight hexadecimal digits hold.
 const maxFileSize = 1<<32 - 1
 
-// trailer is the name by which the kernel knows the last entry.
+// trailer is the name of the last entry.
 const trailer = "TRAILER!!!"
 
-// Writer writes an archive. The kernel makes no directory by itself, so each has
-// to come before what is in it.
+// Writer writes an archive. The kernel makes no directories by itself: add each one before
+// its content.
 type Writer struct {
 	w     io.Writer
 	inode uint32
 	err   error
 }
 
-// NewWriter returns a Writer to w. Without Close the archive is incomplete.
+// NewWriter returns a [Writer] to w. The archive is incomplete until [Writer.Close].
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// Directory adds a directory that all may read.
+// Directory adds a directory with the permissions 0755.
 func (w *Writer) Directory(name string) error {
 	return w.entry(name, typeDirectory|0o755, 2, nil)
 }
@@ -48,7 +48,7 @@ func (w *Writer) File(name string, perm fs.FileMode, content []byte) error {
 	return w.entry(name, typeFile|uint32(perm.Perm()), 1, content)
 }
 
-// Close ends the archive. It does not close what it is written to.
+// Close ends the archive. It does not close the underlying writer.
 func (w *Writer) Close() error {
 	w.inode = 0
 	w.header(trailer, 0, 1, 0)
@@ -56,12 +56,12 @@ func (w *Writer) Close() error {
 }
 
 func (w *Writer) entry(name string, mode, links uint32, content []byte) error {
-	// A zero byte would end the name for the kernel, and the trailer's the archive.
+	// For the kernel, a zero byte ends the name, and the name of the trailer the archive.
 	if !fs.ValidPath(name) || name == "." || name == trailer || strings.Contains(name, "\x00") {
 		return fmt.Errorf("cpio: %q is no path from the root, without a slash in front", name)
 	}
 	if int64(len(content)) > maxFileSize {
-		return fmt.Errorf("cpio: %s has %d bytes, more than the format can say", name, len(content))
+		return fmt.Errorf("cpio: %s has %d bytes, more than the format can hold", name, len(content))
 	}
 	w.inode++
 	w.header(name, mode, links, len(content))
@@ -70,7 +70,7 @@ func (w *Writer) entry(name string, mode, links uint32, content []byte) error {
 	return w.err
 }
 
-// headerSize is that of "newc": a magic number and 13 fields of 8 digits.
+// headerSize counts a magic number and 13 fields of 8 digits.
 const headerSize = 6 + 13*8
 
 func (w *Writer) header(name string, mode, links uint32, size int) {

@@ -14,8 +14,8 @@ import (
 	"github.com/keyvouch/keyvouch/attestation/eif"
 )
 
-// checkKernel refuses what the hypervisor could not start as a kernel, by the setup
-// header that a bzImage has (the kernel's Documentation/arch/x86/boot.rst).
+// checkKernel refuses a kernel that the hypervisor could not start, by the setup header of
+// a bzImage (the kernel's Documentation/arch/x86/boot.rst).
 func checkKernel(kernel []byte) error {
 	const (
 		bootFlag, magic, version, loadFlags, xLoadFlags = 0x1fe, 0x202, 0x206, 0x211, 0x236
@@ -34,7 +34,7 @@ func checkKernel(kernel []byte) error {
 	return nil
 }
 
-// checkProgram refuses what an enclave could not start: nobody would see why.
+// checkProgram refuses a program that an enclave could not start: nobody would see why.
 func checkProgram(program []byte) error {
 	f, err := elf.NewFile(bytes.NewReader(program))
 	if err != nil {
@@ -51,8 +51,8 @@ func checkProgram(program []byte) error {
 	return nil
 }
 
-// readSigner reads what signs the image. Of several certificates the first counts, as
-// for AWS's tools.
+// readSigner reads the key and the certificate that sign the image. Of several
+// certificates it takes the first, as AWS's tools do. It refuses an expired one.
 func readSigner(keyFile, certificateFile string, now time.Time) (*eif.Signer, error) {
 	certificate, err := os.ReadFile(certificateFile)
 	if err != nil {
@@ -62,7 +62,7 @@ func readSigner(keyFile, certificateFile string, now time.Time) (*eif.Signer, er
 	if err != nil {
 		return nil, err
 	}
-	// TLS keeps the two in the same forms, and compares them.
+	// TLS reads the same PEM forms, and checks that the two belong together.
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
 		return nil, fmt.Errorf("%s and %s: want a certificate and its private key in PEM, the key not encrypted: %w", certificateFile, keyFile, err)

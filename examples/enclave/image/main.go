@@ -1,19 +1,19 @@
-// Image builds the enclave image file of this example, without nitro-cli and Docker:
+// Image builds the enclave image file of this example, without nitro-cli and Docker. It
+// refuses a kernel, program or configuration that an enclave could not start.
 //
 //	image -kernel bzImage -module nsm.ko -program enclave -config config.json -o enclave.eif > build.json
 //
-// The same inputs make the same file, byte for byte. What it prints are the
-// measurements, as nitro-cli build-enclave prints them. A build that fails leaves a
-// file that is already there as it was.
+// The same inputs make the same file, byte for byte. The measurements are printed in the
+// form of nitro-cli build-enclave. A build that fails does not change an existing file.
 //
 // -name and -version label the image for people and for nitro-cli describe-eif. No PCR
-// has them, so that they prove nothing.
+// covers them, so they prove nothing.
 //
-// With -signing-key and -signing-certificate, both in PEM, the image is signed, which
-// gives its enclaves PCR8; README.md, "Sign the image", says what for.
+// -signing-key and -signing-certificate, both in PEM, sign the image. Its enclaves then
+// have PCR8; README.md says why, under "Sign the image".
 //
-// The first ram disk has the modules and the folders to mount on, and PCR1 measures
-// it with the kernel; the second has the program and its configuration, for PCR2.
+// The first ram disk has the modules and the folders to mount on; PCR1 measures it with
+// the kernel. The second has the program and its configuration; PCR2 measures it.
 package main
 
 import (
@@ -33,8 +33,8 @@ import (
 	"github.com/keyvouch/keyvouch/examples/enclave/service"
 )
 
-// defaultCmdline is what an enclave's kernel needs to know: there is no firmware, no
-// PCI and no one to look at a panic.
+// defaultCmdline fits a machine without firmware, without PCI and without anyone to look
+// at a panic.
 const defaultCmdline = "reboot=k panic=30 pci=off console=ttyS0 random.trust_cpu=on"
 
 type inputs struct {
@@ -83,15 +83,15 @@ func main() {
 	}
 }
 
-// usageError ends the program for a command line that cannot be meant. It is one line:
-// the flags' descriptions, which -h prints, would bury it.
+// usageError prints one line and ends the program. The descriptions of the flags, which -h
+// prints, would bury it.
 func usageError(text string) {
 	fmt.Fprintln(os.Stderr, "image:", text)
 	os.Exit(2)
 }
 
-// setFile refuses an empty name, which an unset shell variable leaves and which must
-// not make the image an unsigned one.
+// setFile refuses an empty name: an unset shell variable must not lead to an unsigned
+// image.
 func setFile(name *string) func(string) error {
 	return func(s string) error {
 		if s == "" {
@@ -114,7 +114,7 @@ func build(in inputs, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// Now, not in an enclave that nobody can look into.
+	// Here somebody sees the error; in an enclave nobody does.
 	if _, err := service.ReadConfig(bytes.NewReader(config)); err != nil {
 		return fmt.Errorf("%s: %w", in.config, err)
 	}
@@ -171,7 +171,7 @@ func bootDisk(modules []string) ([]byte, error) {
 		}
 	}
 	for n, file := range modules {
-		// The enclave's program loads those alone, and as they are.
+		// The enclave's program loads only these, and does not unpack them.
 		if filepath.Ext(file) != ".ko" {
 			return nil, fmt.Errorf("%s: is no .ko; unpack it, with xz -d or zstd -d", file)
 		}

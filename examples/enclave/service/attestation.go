@@ -22,14 +22,14 @@ import (
 	"github.com/keyvouch/keyvouch/nsm"
 )
 
-// A document says: this image. Whoever can have one made with content of their
-// choice can say things in this image's name. Had this service signed a caller's
-// public key, the caller could have KMS release the secret to that key, with
-// credentials of the parent's role. So a caller chooses the nonce and nothing else:
-// public_key is always empty, and user_data always names this service's TLS key,
-// under a label that is used for nothing else.
+// A document speaks for this image. Whoever chooses its content speaks in the image's
+// name. If the service had a caller's public key signed, KMS would release the secret to
+// that key, given credentials of the parent's role. So a caller chooses the nonce and
+// nothing else. public_key is always empty. user_data always names this service's TLS key,
+// under a label that has no other use.
 
-// bindingLabel begins the user data of this service's documents. Yours needs another.
+// bindingLabel begins the user data of this service's documents. Choose another for your
+// service.
 const bindingLabel = "keyvouch example enclave, TLS key, SHA-256: "
 
 // binding is the user data that vouches for a certificate's key.
@@ -38,14 +38,14 @@ func binding(certificate *x509.Certificate) []byte {
 	return append([]byte(bindingLabel), digest[:]...)
 }
 
-// Bounds of nonces, in bytes, and of documents.
+// Limits of nonces, in bytes, and of documents.
 const (
 	minNonce = 16
 	maxNonce = 64
 
-	atOnce     = 4                      // documents in the making
+	atOnce     = 4                      // documents in progress
 	documentIn = 100 * time.Millisecond // one document's share of the NSM's time
-	burst      = 20                     // documents that may come sooner
+	burst      = 20                     // documents ahead of their share
 )
 
 // attester answers GET /attestation?nonce=HEX with a document.
@@ -62,11 +62,11 @@ func (a *attester) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	// The NSM makes one document at a time, for everybody in the enclave: a
-	// flood of requests must not keep the key release waiting.
+	// The NSM makes one document at a time for the whole enclave. A flood of requests
+	// must not delay the key release.
 	if !a.limit.enter(time.Now()) {
 		w.Header().Set("Retry-After", "1")
-		http.Error(w, "too many documents are asked for", http.StatusTooManyRequests)
+		http.Error(w, "too many requests for documents", http.StatusTooManyRequests)
 		return
 	}
 	defer a.limit.leave()
@@ -84,8 +84,8 @@ func (a *attester) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(document)
 }
 
-// readNonce reads a query that must be nonce=HEX and nothing else: a caller who
-// tries to have more signed shall be told, not ignored.
+// readNonce reads the query nonce=HEX. It refuses anything beside the nonce, so that a
+// caller who wants more signed gets an error.
 func readNonce(query string) ([]byte, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil || len(values) != 1 || len(values["nonce"]) != 1 {
@@ -98,17 +98,17 @@ func readNonce(query string) ([]byte, error) {
 	return nonce, nil
 }
 
-// limit bounds documents at once and over time.
+// limit bounds the documents in progress and their rate.
 type limit struct {
 	slots chan struct{}
 
 	mu   sync.Mutex
-	free time.Time // when all documents so far have had their share of time
+	free time.Time // when the shares of all documents so far end
 }
 
 func newLimit() *limit { return &limit{slots: make(chan struct{}, atOnce)} }
 
-// enter reports whether another document may be made now; then leave has to follow.
+// enter reports whether another document may be made now. If so, call leave afterwards.
 func (l *limit) enter(now time.Time) bool {
 	select {
 	case l.slots <- struct{}{}:
@@ -130,8 +130,8 @@ func (l *limit) enter(now time.Time) bool {
 
 func (l *limit) leave() { <-l.slots }
 
-// newCertificate makes the service's TLS key, and a certificate that nobody vouches
-// for: the attestation document does.
+// newCertificate makes the service's TLS key with a self-signed certificate. The
+// attestation document vouches for the key.
 func newCertificate() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -10,37 +10,37 @@ import (
 	"github.com/keyvouch/keyvouch/vsockproxy"
 )
 
-// Config is what the image says about its deployment. It is a file of the image, so
-// that the PCRs have it: whoever changes it has another enclave.
+// Config is the deployment, as part of the image. The PCRs cover it: a changed Config makes
+// another enclave.
 type Config struct {
 	// Region is the AWS region, and KeyARN the KMS key's full ARN.
 	Region string `json:"region"`
 	KeyARN string `json:"key_arn"`
 	// Sealed is the application's secret as KMS encrypted it, in base64.
 	Sealed []byte `json:"sealed"`
-	// KMS and Metadata are where the parent's proxy forwards to KMS and to the
+	// KMS and Metadata are the endpoints of the parent's proxy to KMS and to the
 	// instance's metadata service: "vsock://3:8000" and "vsock://3:8002".
 	KMS      string `json:"kms"`
 	Metadata string `json:"metadata"`
-	// Listen is where clients arrive: "vsock://any:5000" is port 5000 of whatever
-	// context ID the enclave is given.
+	// Listen is the endpoint for clients: "vsock://any:5000" is port 5000, whatever the
+	// enclave's context ID.
 	Listen string `json:"listen"`
-	// Heartbeat is where the heartbeat goes, if not to the parent of a Nitro
-	// Enclave: for other hypervisors.
+	// Heartbeat replaces the parent of a Nitro Enclave as the target of the heartbeat,
+	// for other hypervisors.
 	Heartbeat string `json:"heartbeat,omitempty"`
 }
 
-// maxConfig is more than a config with the largest ciphertext of KMS has.
+// maxConfig bounds the configuration, with room for the largest ciphertext of KMS.
 const maxConfig = 64 << 10
 
-// What config.json has in this repository, in place of values that are yours.
+// The placeholders of config.json in this repository.
 const (
 	placeholderKeyARN = "arn:aws:kms:eu-central-1:111122223333:key/REPLACE-WITH-THE-ID-OF-YOUR-KEY"
 	placeholderSealed = "Replace this by the CiphertextBlob"
 )
 
-// ReadConfig reads a Config as JSON. Unknown members and missing ones are errors, and
-// so are the placeholders that config.json comes with.
+// ReadConfig reads a [Config] as JSON. It refuses unknown and missing members, and the
+// placeholders of this repository's config.json.
 func ReadConfig(r io.Reader) (Config, error) {
 	var c Config
 	decoder := json.NewDecoder(io.LimitReader(r, maxConfig))
@@ -54,7 +54,7 @@ func ReadConfig(r io.Reader) (Config, error) {
 	if c.Region == "" || c.KeyARN == "" || len(c.Sealed) == 0 {
 		return Config{}, errors.New("the configuration: region, key_arn and sealed must be set")
 	}
-	// KMS would refuse them as well, in an enclave that nobody can look into.
+	// KMS would refuse them as well, but in an enclave nobody sees the error.
 	var left []string
 	if c.KeyARN == placeholderKeyARN {
 		left = append(left, "key_arn is still the placeholder: put in your KMS key's full ARN, which aws kms describe-key prints as Arn")

@@ -17,25 +17,24 @@ import (
 	"github.com/keyvouch/keyvouch/attestation"
 )
 
-// URL begins the URLs of a service for the client that Connect returns. The host in
-// it is only a name: which enclave answers is decided by its document.
+// URL is the base of a service's URLs, for the client that [Connect] returns. Its host is
+// only a name: the document decides which enclave may answer.
 const URL = "https://enclave"
 
 // clientLimit bounds each request of a client.
 const clientLimit = 30 * time.Second
 
-// Connect asks the service that dial leads to for a document, has verifier judge
-// it, and returns a client that talks only to who holds the TLS key that the
-// document vouches for. The parent that carries the connections can cut them, and
-// neither read nor answer.
+// Connect verifies the enclave that dial reaches and returns a client for it. The client
+// accepts only the TLS key that the enclave's document vouches for. The parent, which
+// carries the connections, can cut them; it can neither read nor answer.
 //
-// The document is judged once, here: when the policy changes, call Connect again. An
-// enclave that has been started anew has another TLS key, and the client refuses it.
+// The document is judged once, here. Call Connect again when the policy changes, and after
+// the enclave has restarted: it then has another TLS key, which the client refuses.
 func Connect(ctx context.Context, dial func(ctx context.Context, network, address string) (net.Conn, error), verifier *attestation.Verifier) (*http.Client, *attestation.Document, error) {
 	ctx, cancel := context.WithTimeout(ctx, clientLimit)
 	defer cancel()
-	// TLS proves that the peer holds the key of its certificate, and no more:
-	// whose key that is, its document will say.
+	// TLS proves only that the peer holds the key of its certificate. The document says
+	// whose key that is.
 	var peer *x509.Certificate
 	first := &http.Client{CheckRedirect: noRedirect, Transport: transport(dial, func(certificate *x509.Certificate) error {
 		if peer != nil && !bytes.Equal(peer.Raw, certificate.Raw) {
@@ -77,18 +76,18 @@ func Connect(ctx context.Context, dial func(ctx context.Context, network, addres
 	return client, document, nil
 }
 
-// noRedirect has a client hand out redirects, and not follow them: the service sends
-// none, and one could lead out of TLS.
+// noRedirect stops a client from following redirects. The service sends none, and one could
+// lead out of TLS.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// transport makes TLS connections by dial whose certificate accept judges.
+// transport returns a transport over dial. accept judges each connection's certificate.
 func transport(dial func(ctx context.Context, network, address string) (net.Conn, error), accept func(*x509.Certificate) error) *http.Transport {
 	return &http.Transport{
 		DialContext: dial,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS13,
-			// No authority vouches for an enclave's certificate. VerifyConnection
-			// runs on every handshake, and decides in its place.
+			// No authority vouches for an enclave's certificate. VerifyConnection, which
+			// runs on every handshake, decides instead.
 			InsecureSkipVerify: true,
 			VerifyConnection: func(state tls.ConnectionState) error {
 				return accept(state.PeerCertificates[0])

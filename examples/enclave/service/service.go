@@ -1,13 +1,13 @@
-// Package service is a minimal enclave application, to copy and to fill: when it
-// starts, KMS releases its secret to it, for the image that it is; then it serves
-// HTTPS, by a key that never leaves the enclave and that its attestation documents
-// vouch for.
+// Package service is a minimal enclave application, to copy and to extend. It gets its
+// secret from KMS, which releases it to this image only, and serves HTTPS. Without the
+// secret it does not serve. Its TLS key never leaves the enclave, and its attestation
+// documents vouch for the key.
 //
-//	GET  /attestation?nonce=HEX   a document for whoever wants to talk to it
-//	POST /mac                     HMAC-SHA256 of the body, by the released secret
+//	GET  /attestation?nonce=HEX   an attestation document
+//	POST /mac                     HMAC-SHA256 of the body, with the released secret
 //
-// A client begins with [Connect], which has the enclave attested and then accepts no
-// other TLS key than the attested one.
+// A client begins with [Connect], which verifies the enclave and then accepts no TLS key but
+// the attested one.
 package service
 
 import (
@@ -45,19 +45,18 @@ type Service struct {
 	Credentials aws.CredentialsProvider
 }
 
-// Bounds of what a client may ask.
+// Limits on clients.
 const (
 	maxBody       = 64 << 10
 	maxHeader     = 8 << 10
-	maxConns      = 256 // further ones wait, in the kernel and at the parent
+	maxConns      = 256 // more wait in the kernel and at the parent
 	requestLimit  = 10 * time.Second
 	idleLimit     = time.Minute
 	releaseLimit  = time.Minute
 	shutdownLimit = 5 * time.Second
 )
 
-// Run has the secret released and serves until ctx ends. An error says what was
-// missing; it never holds the secret.
+// Run gets the secret and serves until ctx ends. Its errors never contain the secret.
 func (s *Service) Run(ctx context.Context) error {
 	secret, err := s.release(ctx)
 	if err != nil {
@@ -80,8 +79,8 @@ func (s *Service) Run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /attestation", &attester{session: s.Session, userData: binding(certificate.Leaf), limit: newLimit(), logger: s.Logger})
 	mux.HandleFunc("POST /mac", func(w http.ResponseWriter, r *http.Request) { mac(w, r, secret) })
-	// HTTP/2 would bring some hundred requests on each connection, and as many bodies
-	// in memory, of which an enclave has little.
+	// HTTP/2 allows hundreds of requests on each connection, with as many bodies in the
+	// enclave's small memory.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	server := &http.Server{
@@ -145,8 +144,7 @@ func (s *Service) release(ctx context.Context) ([]byte, error) {
 	return out.Plaintext, nil
 }
 
-// mac is what this application is for: its clients have things authenticated by a
-// key that none of them has.
+// mac authenticates the body with the secret, which no client has.
 func mac(w http.ResponseWriter, r *http.Request, secret []byte) {
 	body, err := io.ReadAll(r.Body)
 	var tooLong *http.MaxBytesError
