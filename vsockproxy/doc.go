@@ -206,18 +206,16 @@
 //	proxy := &vsockproxy.Proxy{Route: vsockproxy.To(target), AllowFrom: file.Allowlist, Logger: logger}
 //
 // Each connection is judged once, when it begins, by the rules of that moment; open
-// connections go on. A file with a mistake changes nothing, and the log and
-// File.Err say what is wrong with it. Replace the file by renaming a
-// complete one over it.
+// connections go on. A file with a mistake changes nothing, and the log and File.Err say
+// what is wrong with it. Replace the file by renaming a complete one over it.
 //
 // # Names and addresses
 //
-// A cachingResolver remembers what names lead to for half a minute, and asks
-// anew in the background while it is used. While the DNS fails, it gives old
-// answers for up to an hour, and says so in the log. A Proxy without a Resolver has
-// one. Put one over a Resolver of your own, or one into several proxies, to share
-// it; any other Resolver is asked for each connection. A name that cannot be
-// resolved fails the connections that need it and nothing else.
+// A Proxy without a Resolver remembers what names lead to for half a minute, and asks
+// anew in the background while a name is used. While the DNS fails, it uses old answers
+// for up to an hour, and says so in the log. A Resolver of your own is asked for each
+// connection. A name that cannot be resolved fails the connections that need it and
+// nothing else.
 //
 // The usable addresses of a name, eight at most, are dialed with IPv6 and IPv4 in
 // turn, the next one when an address has failed or not answered for 250
@@ -227,11 +225,10 @@
 // # When it does not work
 //
 // Every error is an [Error], whose Reason is stable and whose text says what to
-// do. On the enclave's side, [ReasonRefused] with Op "dial" means that no proxy
-// listens on that port. A connection that is closed before the TLS handshake means
-// that the proxy did not reach its target: its log says why, one line per
-// connection. With Dialer.Connect there is an error with Op "connect" instead, and
-// its Reason is the proxy's.
+// do. On the enclave's side, [ReasonRefused] without Remote means that no proxy listens
+// on that port. A connection that is closed before the TLS handshake means that the
+// proxy did not reach its target: its log says why, one line per connection. With
+// Dialer.Connect there is an error with Remote set instead, whose Reason is the proxy's.
 //
 // In the proxy's log, "end" is the Reason if a connection went nowhere:
 //

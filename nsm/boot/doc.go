@@ -26,8 +26,7 @@
 // again, and may be called in an image of nitro-cli build-enclave. The init in such an
 // image mounts, loads the driver and sends the heartbeat, and starts the program as
 // another process; it leaves loopback, entropy and clock alone. Each step is a function
-// of its own, too, here or in the packages nsm and vsockproxy, for programs that need
-// another order.
+// of its own, too, here or in package nsm, for programs that need another order.
 //
 // Run stops at the first step that fails. The heartbeat comes last, so that nitro-cli
 // reports an enclave that could not start instead of one that runs and does not work.
