@@ -5,11 +5,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go/middleware"
@@ -180,6 +183,80 @@ func TestInputAfterSerializer(t *testing.T) {
 	for i, r := range s.seen() {
 		if r.text("KeyId") != keyA {
 			t.Errorf("attempt %d names %s", i+1, r.text("KeyId"))
+		}
+	}
+}
+
+// Nor does writing through what the input points to, its key's name above all.
+func TestWritesThroughTheInput(t *testing.T) {
+	for name, keyID := range map[string]*string{"named": aws.String(keyA), "unnamed": nil} {
+		t.Run(name, func(t *testing.T) {
+			input := &kms.DecryptInput{
+				CiphertextBlob: []byte("blob"), KeyId: keyID,
+				EncryptionContext: map[string]string{"tenant": "7"}, GrantTokens: []string{"token"},
+			}
+			s := newStub(t, honest(t))
+			client := newTestClient(t, testConfig(), &fakeAttester{}, Options{KeyIDs: []string{keyA}, Dial: s.dial, RootCAs: s.roots},
+				kms.WithAPIOptions(func(s *middleware.Stack) error {
+					return s.Serialize.Insert(middleware.SerializeMiddlewareFunc("theirs",
+						func(ctx context.Context, in middleware.SerializeInput, next middleware.SerializeHandler) (middleware.SerializeOutput, middleware.Metadata, error) {
+							// Both what this middleware is given and the caller's own.
+							for _, d := range []*kms.DecryptInput{in.Parameters.(*kms.DecryptInput), input} {
+								if d.KeyId != nil {
+									*d.KeyId = keyB
+								}
+								d.CiphertextBlob[0] = 'X'
+								d.EncryptionContext["tenant"] = "8"
+								d.GrantTokens[0] = "theirs"
+							}
+							return next.HandleSerialize(ctx, in)
+						}), serializerID, middleware.After)
+				}))
+			out, err := client.Decrypt(t.Context(), input)
+			if err != nil || string(out.Plaintext) != "plaintext" {
+				t.Fatal(err)
+			}
+			seen := s.seen()
+			if len(seen) != 1 {
+				t.Fatalf("sent %v", seen)
+			}
+			body := fmt.Sprint(seen[0].body)
+			if seen[0].text("KeyId") != keyA || seen[0].text("CiphertextBlob") != "YmxvYg==" ||
+				!strings.Contains(body, "tenant:7") || !strings.Contains(body, "[token]") {
+				t.Errorf("sent %s", body)
+			}
+		})
+	}
+}
+
+// A copy of an input shares nothing that can be written through, whatever fields a
+// version of the SDK has.
+func TestCopiesShareNothing(t *testing.T) {
+	for _, in := range []any{&kms.DecryptInput{}, &kms.GenerateDataKeyInput{}, &kms.GenerateDataKeyPairInput{}, &kms.GenerateRandomInput{}, &kms.DeriveSharedSecretInput{}} {
+		v := reflect.ValueOf(in).Elem()
+		for i := range v.NumField() {
+			f := v.Field(i)
+			if !f.CanSet() || v.Type().Field(i).Name == "Recipient" { // which must be nil
+				continue
+			}
+			switch f.Kind() {
+			case reflect.Pointer:
+				f.Set(reflect.New(f.Type().Elem()))
+			case reflect.Slice:
+				f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+			case reflect.Map:
+				f.Set(reflect.MakeMap(f.Type()))
+			}
+		}
+		copied := reflect.ValueOf(newCall(in).input).Elem()
+		for i := range v.NumField() {
+			f, c := v.Field(i), copied.Field(i)
+			switch f.Kind() {
+			case reflect.Pointer, reflect.Slice, reflect.Map:
+				if !f.IsNil() && f.Pointer() == c.Pointer() {
+					t.Errorf("%T shares %s", in, v.Type().Field(i).Name)
+				}
+			}
 		}
 	}
 }
