@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/keyvouch/keyvouch/vsockproxy"
@@ -78,7 +79,13 @@ func TestHeartbeat(t *testing.T) {
 						}
 						return
 					}
-					wantStep(t, err, ReasonHeartbeat)
+					failed := wantStep(t, err, ReasonHeartbeat)
+					if failed.Op != "Heartbeat" || failed.Field != e.String() {
+						t.Errorf("%v is not about %v", err, e)
+					}
+					if test.is == nil && !strings.Contains(failed.Detail, "0xb8") {
+						t.Errorf("%v does not say what came", err)
+					}
 					if !errors.Is(err, test.is) && test.is != nil {
 						t.Errorf("%v is not %v", err, test.is)
 					}
